@@ -1,0 +1,486 @@
+"""What exactly will be run, and where does each value come from?
+
+A recipe is one tree: task, model, data, trainer, engine, output, seed. Its sources, later ones winning: defaults, the
+model's own defaults, a recipe file, the environment (PLAIT_TRAINER__EPOCHS=3), and options (`--set trainer.epochs=3`,
+keyword arguments). Unknown keys are errors at every depth; all errors are reported at once. Nothing is evaluated.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from plait.errors import PlaitError, RecipeError, did_you_mean
+from plait.options import DataOptions, EngineOptions, ModelOptions, Options, OutputOptions, TrainerOptions
+from plait_registry.registry import Entry, Registry
+from plait_registry.specs import ModelSpec, TaskSpec
+
+if TYPE_CHECKING:
+    from plait.model import Model
+    from plait.task import Task
+    from plait.trainer import Trainer
+
+BLOCKS = ("model", "data", "trainer", "engine", "output")
+TOP = ("task", *BLOCKS, "seed")
+SCHEMA = 1
+_ABBREVIATIONS = {
+    "lr": "learning_rate", "bs": "batch_size", "batch": "batch_size", "wd": "weight_decay", "num_epochs": "epochs",
+    "max_epochs": "epochs", "n_epochs": "epochs", "grad_clip": "clip", "gradient_clip": "clip", "ema": "average",
+    "num_workers": "workers", "path": "source", "out": "directory", "amp": "precision", "dtype": "precision",
+    "early_stopping": "patience", "nproc": "processes", "pretrained_path": "weights", "lr_scheduler": "schedule",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One source of values.
+
+    Args:
+        origin: what `plait config` prints: "default", "digits.yaml", "environment", "--set".
+        values: a tree of blocks.
+        lines: line numbers by dotted path, where the source is a file.
+    """
+
+    origin: str
+    values: Mapping[str, Any]
+    lines: Mapping[str, int] = field(default_factory=dict)
+
+    def where(self, path: str) -> str:
+        """The origin of a path in this layer, with its line where there is one."""
+        return f"{self.origin}:{self.lines[path]}" if path in self.lines else self.origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A whole, valid recipe with everything that it names resolved.
+
+    Args:
+        task, model: what is learned and fitted, with their provenance.
+        task_type, model_type, trainer_type: the classes that carry them out; no trainer for a predict-only model.
+        model_options, data, trainer, engine, output: the blocks.
+        seed: of everything random.
+        origins: where each value that is not a default comes from, by dotted path.
+    """
+
+    task: Entry
+    model: Entry
+    task_type: type[Task]
+    model_type: type[Model]
+    trainer_type: type[Trainer] | None
+    model_options: ModelOptions
+    data: DataOptions
+    trainer: TrainerOptions
+    engine: EngineOptions
+    output: OutputOptions
+    seed: int
+    origins: Mapping[str, str]
+
+    @property
+    def task_spec(self) -> TaskSpec:
+        spec = self.task.spec
+        assert isinstance(spec, TaskSpec)
+        return spec
+
+    @property
+    def model_spec(self) -> ModelSpec:
+        spec = self.model.spec
+        assert isinstance(spec, ModelSpec)
+        return spec
+
+    def blocks(self) -> dict[str, Options]:
+        """The typed blocks by name."""
+        return {
+            "model": self.model_options,
+            "data": self.data,
+            "trainer": self.trainer,
+            "engine": self.engine,
+            "output": self.output,
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """The tree as JSON values; written to a file, it runs the same again."""
+        blocks = {name: block.as_json() for name, block in self.blocks().items()}
+        return {"task": self.task.name, **blocks, "seed": self.seed}
+
+    def refuse_changes(self, earlier: Mapping[str, Any]) -> None:
+        """Compare with the recipe of a run that is to be resumed.
+
+        Raises:
+            RecipeError: a value differs that must not change on resume.
+        """
+        details = []
+        for path, now, before in _differences(self.as_json(), earlier):
+            block, _, key = path.partition(".")
+            options = self.blocks().get(block)
+            if options is not None and _may_change(type(options), key):
+                continue
+            details.append({"path": path, "message": f"the run has {before!r}, now {now!r} is asked for"})
+        if details:
+            listed = "; ".join(f"{each['path']}: {each['message']}" for each in details)
+            raise RecipeError(
+                f"a run is resumed with the recipe it was started with: {listed}",
+                hint="leave the option out, or train from this run's weights with model.from=RUN and another --out",
+                details=details,
+            )
+
+
+def read_recipe(path: Path) -> Layer:
+    """The tree in a YAML file: plain values only, duplicate keys refused.
+
+    Raises:
+        RecipeError: names file and line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        siblings = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise RecipeError(f"{path}: no such recipe file", hint=did_you_mean(path.name, siblings)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not a readable text file ({error})") from error
+    lines: dict[str, int] = {}
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is not None:
+            _walk(node, "", lines, path)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise RecipeError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping with the keys {', '.join(TOP)}")
+    values.pop("schema", None)
+    return Layer(path.name, values, lines)
+
+
+def environment_layer(environ: Mapping[str, str] | None = None) -> Layer:
+    """Values from variables such as PLAIT_TRAINER__EPOCHS and PLAIT_SEED."""
+    values: dict[str, Any] = {}
+    for name, text in sorted((os.environ if environ is None else environ).items()):
+        if name == "PLAIT_SEED" or (name.startswith("PLAIT_") and "__" in name):
+            _put(values, name.removeprefix("PLAIT_").lower().split("__"), parse_value(text))
+    return Layer("environment", values)
+
+
+def options_layer(assignments: Iterable[str], named: Mapping[str, Any] | None = None) -> Layer:
+    """Values from `a.b=c` texts and from named options.
+
+    Raises:
+        RecipeError: a text without "=".
+    """
+    values: dict[str, Any] = {}
+    for path, value in (named or {}).items():
+        if value is not None:
+            _put(values, path.split("."), value)
+    for text in assignments:
+        path, equals, value = text.partition("=")
+        if not equals or not path:
+            raise RecipeError(f"--set {text}: write it as path=value, such as trainer.epochs=3")
+        _put(values, path.split("."), parse_value(value))
+    return Layer("--set", values)
+
+
+def parse_value(text: str) -> Any:
+    """A JSON value where the text is one (3, 1e-3, true, null, [1, 2], {"a": 1}), else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def resolve(layers: Iterable[Layer], registry: Registry) -> Recipe:
+    """Merge the layers, resolve what they name, check every value.
+
+    Raises:
+        RecipeError: every unknown key and wrong value at once, each with path, origin and near name.
+        UnknownNameError: of a task, model, trainer or engine; nothing was imported by then.
+    """
+    tree = _Tree([_normal(layer) for layer in layers])
+    tree.check_top()
+    task, model = _names(tree, registry)
+    spec = model.spec
+    assert isinstance(spec, ModelSpec) and isinstance(task.spec, TaskSpec)
+    if tree.get("model.from") is not None:
+        tree.add_first(_earlier_layer(Path(str(tree.get("model.from")))))
+    tree.add_first(Layer(f"default of {model.name}", _normal_values(_nested(spec.defaults))))
+    engine_name = tree.get("engine.name", "auto")
+    if engine_name != "auto":
+        registry.engine(str(engine_name))
+    trainer_type = None if spec.trainer is None else registry.trainer(spec.trainer).resolve()
+    task_type, model_type = task.resolve(), model.resolve()
+    _check_variant(model, str(tree.get("model.name")), model_type)
+    types: dict[str, tuple[type[Options], str]] = {
+        "model": (model_type.Options, _owner(model)),
+        "data": (task_type.Options, _owner(task)),
+        "trainer": (trainer_type.Options if trainer_type else TrainerOptions, f"the {spec.trainer} trainer"),
+        "engine": (EngineOptions, "the engine"),
+        "output": (OutputOptions, "the output"),
+    }
+    blocks, details = tree.validate(types)
+    seed = tree.get("seed", 0)
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        details.append({"path": "seed", "message": f"expected a whole number >= 0, not {seed!r}"})
+    if details:
+        raise _recipe_error(details)
+    return Recipe(
+        task=task, model=model, task_type=task_type, model_type=model_type, trainer_type=trainer_type,
+        model_options=blocks["model"], data=blocks["data"], trainer=blocks["trainer"], engine=blocks["engine"],
+        output=blocks["output"], seed=seed, origins=tree.origins(),
+    )  # fmt: skip
+
+
+class _Tree:
+    """Layers merged, each value with its layer."""
+
+    def __init__(self, layers: list[Layer]) -> None:
+        self._layers = layers
+
+    def add_first(self, layer: Layer) -> None:
+        self._layers.insert(0, layer)
+
+    def merged(self) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for layer in self._layers:
+            _update(values, layer.values)
+        return values
+
+    def get(self, path: str, default: Any = None) -> Any:
+        value: Any = self.merged()
+        for part in path.split("."):
+            if not isinstance(value, Mapping) or part not in value:
+                return default
+            value = value[part]
+        return default if value is None else value
+
+    def origin(self, path: str) -> str:
+        for layer in reversed(self._layers):
+            value: Any = layer.values
+            for part in path.split("."):
+                value = value.get(part) if isinstance(value, Mapping) else None
+            if value is not None:
+                return layer.where(path)
+        return "default"
+
+    def origins(self) -> dict[str, str]:
+        return {path: self.origin(path) for path in _paths(self.merged())}
+
+    def check_top(self) -> None:
+        details = []
+        for key, value in self.merged().items():
+            if key not in TOP:
+                details.append(self._unknown(key, [*TOP], "the recipe"))
+            elif key in BLOCKS and not isinstance(value, Mapping):
+                details.append({"path": key, "message": f"expected a mapping of options, not {value!r}"})
+        if details:
+            raise _recipe_error(details)
+
+    def validate(self, types: Mapping[str, tuple[type[Options], str]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        merged, blocks, details = self.merged(), {}, []
+        keys = {name: set(_keys(options)) for name, (options, _) in types.items()}
+        for name, (options, owner) in types.items():
+            try:
+                blocks[name] = options.model_validate(merged.get(name, {}))
+            except ValidationError as error:
+                for each in error.errors(include_url=False):
+                    location = [str(part) for part in each["loc"]]
+                    path = ".".join([name, *location])
+                    if each["type"] == "extra_forbidden":
+                        known = [*_keys(_nested_type(options, location[:-1]))]
+                        elsewhere = [f"{other}.{location[-1]}" for other in keys if location[-1] in keys[other]]
+                        details.append(self._unknown(path, known, owner, elsewhere))
+                    else:
+                        entry = {"path": path, "message": f"{each['msg']} (got {each['input']!r})"}
+                        details.append({**entry, "origin": self.origin(path), "owner": owner})
+        return blocks, details
+
+    def _unknown(self, path: str, known: list[str], owner: str, elsewhere: Iterable[str] = ()) -> dict[str, Any]:
+        prefix, _, key = path.rpartition(".")
+        better = [_ABBREVIATIONS[key]] if _ABBREVIATIONS.get(key) in known else []
+        hint = did_you_mean(key, better or known) if not better else f"did you mean {better[0]!r}?"
+        places = list(elsewhere)
+        if places:
+            hint = f"did you mean {' or '.join(map(repr, places))}?"
+        hint = hint or f"{prefix or 'the recipe'} has {', '.join(sorted(known)) or 'no options'}"
+        return {"path": path, "message": f"{owner} has no such option", "hint": hint, "origin": self.origin(path)}
+
+
+def _names(tree: _Tree, registry: Registry) -> tuple[Entry, Entry]:
+    """The task and model that the tree names, found without importing them."""
+    task_name, model_name = tree.get("task"), tree.get("model.name")
+    earlier = tree.get("model.from")
+    if earlier is not None and (task_name is None or model_name is None):
+        from plait.run import Run
+
+        names = Run.open(Path(str(earlier))).names()
+        task_name, model_name = task_name or names[0], model_name or names[1]
+    if task_name is None:
+        raise RecipeError("the recipe names no task", hint="`plait list --kind task` prints what is installed")
+    task = registry.task(str(task_name))
+    assert isinstance(task.spec, TaskSpec)
+    choices = [entry.name for entry in registry.models_for(task.name)]
+    model_name = model_name or task.spec.default_model or next(iter(choices), None)
+    if model_name is None:
+        raise RecipeError(f"no installed model serves {task.name}")
+    model = registry.model(str(model_name))
+    if model.name not in choices:
+        served = ", ".join(model.spec.tasks) if isinstance(model.spec, ModelSpec) else ""
+        raise RecipeError(
+            f"model {model.name} does not serve {task.name}; it serves {served}",
+            hint=f"models of {task.name}: {', '.join(choices)}",
+        )
+    tree.add_first(Layer("default", {"model": {"name": str(model_name)}}))
+    return task, model
+
+
+def _earlier_layer(path: Path) -> Layer:
+    """The model options of the run that `model.from` names: what has its weights has its shape."""
+    from plait.run import Run
+
+    block = dict(Run.open(path).recipe()["model"])
+    for key in ("from", "weights", "freeze"):
+        block.pop(key, None)
+    return Layer(f"model.from {path}", {"model": block})
+
+
+def _check_variant(model: Entry, name: str, model_type: type[Model]) -> None:
+    assert isinstance(model.spec, ModelSpec)
+    if not model.spec.is_family:
+        return
+    prefix, bare = model.name[:-1], name.rsplit(":", 1)[-1] if name.startswith(f"{model.distribution}:") else name
+    variants = model_type.variants()
+    if variants and bare.removeprefix(prefix) not in variants:
+        from plait.errors import UnknownNameError
+
+        hint = did_you_mean(bare, [prefix + variant for variant in variants])
+        raise UnknownNameError(
+            f"{bare!r} is not a member of the family {model.name} ({len(variants)} members)",
+            hint=hint or f"`plait show {prefix}` lists them",
+        )
+
+
+def _owner(entry: Entry) -> str:
+    return f"{entry.name} ({entry.distribution} {entry.version})".replace(" )", ")")
+
+
+def _recipe_error(details: list[dict[str, Any]]) -> PlaitError:
+    lines = []
+    for each in details:
+        origin = f" [{each['origin']}]" if each.get("origin") not in (None, "default") else ""
+        lines.append(f"{each['path']}: {each['message']}{origin}" + (f"; {each['hint']}" if each.get("hint") else ""))
+    if len(lines) == 1:
+        return RecipeError(
+            lines[0].removesuffix(f"; {details[0].get('hint')}"), hint=details[0].get("hint"), details=details
+        )
+    return RecipeError(f"{len(lines)} errors in the recipe:\n  " + "\n  ".join(lines), details=details)
+
+
+def _normal(layer: Layer) -> Layer:
+    return Layer(layer.origin, _normal_values(layer.values), layer.lines)
+
+
+def _normal_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`model: vision/cnn` is short for its name, `data: DIR` for its source."""
+    short = {"model": "name", "data": "source", "output": "directory", "engine": "name"}
+    return {
+        key: {short[key]: value} if key in short and isinstance(value, str) else value for key, value in values.items()
+    }
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for path, value in flat.items():
+        _put(values, path.split("."), value)
+    return values
+
+
+def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
+    for part in path[:-1]:
+        inner = values.get(part)
+        if not isinstance(inner, dict):
+            inner = values[part] = {}
+        values = inner
+    if isinstance(value, Mapping) and isinstance(values.get(path[-1]), dict):
+        _update(values[path[-1]], value)
+    else:
+        values[path[-1]] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _update(values: dict[str, Any], other: Mapping[str, Any]) -> None:
+    for key, value in other.items():
+        if isinstance(value, Mapping) and isinstance(values.get(key), dict):
+            _update(values[key], value)
+        else:
+            values[key] = _copied(value)
+
+
+def _copied(value: Any) -> Any:
+    return {key: _copied(each) for key, each in value.items()} if isinstance(value, Mapping) else value
+
+
+def _paths(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from _paths(value, f"{path}.")
+        else:
+            yield path
+
+
+def _differences(now: Mapping[str, Any], before: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    for key in [*now, *(key for key in before if key not in now)]:
+        one, other = now.get(key), before.get(key)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            yield from _differences(one, other, f"{prefix}{key}.")
+        elif one != other:
+            yield f"{prefix}{key}", one, other
+
+
+def _may_change(options: type[Options], key: str) -> bool:
+    for name, info in options.model_fields.items():
+        if (info.alias or name) == key.split(".", 1)[0]:
+            extra = info.json_schema_extra
+            return isinstance(extra, dict) and bool(extra.get("may_change_on_resume"))
+    return False
+
+
+def _keys(options: type[BaseModel] | None) -> list[str]:
+    return [] if options is None else [info.alias or name for name, info in options.model_fields.items()]
+
+
+def _nested_type(options: type[BaseModel], location: list[str]) -> type[BaseModel] | None:
+    """The options class at a location inside another: through dicts and optionals, as far as types tell."""
+    found: type[BaseModel] | None = options
+    for part in location:
+        if found is None or not (isinstance(found, type) and issubclass(found, BaseModel)):
+            return None
+        for name, info in found.model_fields.items():
+            if (info.alias or name) == part:
+                found = _options_in(info.annotation)
+                break
+    return found
+
+
+def _options_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_options_in, getattr(annotation, "__args__", ()))), None)
+
+
+def _walk(node: yaml.Node, prefix: str, lines: dict[str, int], path: Path) -> None:
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: dict[str, int] = {}
+    for key, value in node.value:
+        name, line = str(key.value), key.start_mark.line + 1
+        if name in seen:
+            raise RecipeError(f"{path}:{line}: {prefix}{name} is given twice; the first is in line {seen[name]}")
+        seen[name] = line
+        lines[f"{prefix}{name}"] = line
+        _walk(value, f"{prefix}{name}.", lines, path)

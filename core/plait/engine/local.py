@@ -1,0 +1,288 @@
+"""Where does a step run when one process is enough? On the CPU, one CUDA device or MPS, in plain torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from plait.engine.base import ReduceOp, StepResult
+from plait.engine.shards import read_shards, write_shards
+from plait.errors import EngineError, IntegrityError
+from plait.options import EngineOptions
+
+if TYPE_CHECKING:
+    from plait.model import NeuralModel, Output
+
+
+class LocalEngine:
+    """One process, one device, plain torch. It never imports deepspeed and knows no schedule."""
+
+    name = "local"
+    rank = 0
+    world_size = 1
+
+    def __init__(self, options: EngineOptions) -> None:
+        if options.processes > 1 or options.zero_stage > 0:
+            wanted = f"engine.processes={options.processes}, engine.zero_stage={options.zero_stage}"
+            raise EngineError(f"the local engine is one process without sharding, and {wanted} was asked for")
+        self.options = options
+        self.device = find_device(options.device)
+        self.precision = find_precision(options.precision, self.device)
+        self._model: NeuralModel | None = None
+        self._run: Any = None
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._scaler: torch.amp.GradScaler | None = None
+        self._clip: float | None = None
+        self._average: float | None = None
+        self._averages: dict[str, Tensor] = {}
+        self._parameters: list[tuple[str, nn.Parameter]] = []
+        self._channels_last = False
+        self._losses: list[Tensor] = []
+
+    def creating(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def setup(
+        self, model: NeuralModel, optimizer: torch.optim.Optimizer | None, *, clip: float | None, average: float | None
+    ) -> None:
+        self._model, self._optimizer, self._clip, self._average = model, optimizer, clip, average
+        wanted = self.options.channels_last
+        self._channels_last = model.prefers_channels_last if wanted == "auto" else wanted
+        with explain_memory(self.device):
+            model.to(device=self.device)
+            if self._channels_last:
+                model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+        self._run = torch.compile(model) if self.options.compile else model
+        self._parameters = [(name, each) for name, each in model.named_parameters() if each.requires_grad]
+        if optimizer is not None:
+            self._scaler = torch.amp.GradScaler(self.device.type) if self.precision is torch.float16 else None
+            if average is not None:
+                self._averages = {name: each.detach().clone() for name, each in self._parameters}
+
+    def train(self, mode: bool = True) -> None:
+        model = self._setup_model()
+        model.train(mode)
+        if mode:
+            for module in model.modules():
+                own = list(module.parameters(recurse=False))
+                if own and not any(parameter.requires_grad for parameter in own):
+                    module.train(False)  # frozen batch norm keeps its statistics
+
+    def move(self, batch: Any) -> Any:
+        moved = _move(batch, self.device)
+        if self._channels_last and hasattr(moved, "tensors"):
+            for name, tensor in moved.tensors.items():
+                if tensor.ndim == 4:
+                    moved.tensors[name] = tensor.contiguous(memory_format=torch.channels_last)
+        return moved
+
+    def forward(self, batch: Any) -> Output:
+        with explain_memory(self.device):
+            if self.precision is torch.float32:
+                output: Output = self._run(batch)
+            else:
+                with torch.autocast(self.device.type, dtype=self.precision):
+                    output = self._run(batch)
+        return output
+
+    def backward(self, loss: Tensor, *, scale: float) -> None:
+        self._losses.append(loss.detach())
+        if scale != 1.0:
+            loss = loss * scale
+        if self._scaler is not None:
+            loss = self._scaler.scale(loss)
+        with explain_memory(self.device):
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's own signature is untyped
+
+    def step(self) -> StepResult:
+        if self._optimizer is None:
+            raise RuntimeError("setup() was given no optimizer")
+        losses, self._losses = self._losses, []
+        if self._scaler is not None:
+            self._scaler.unscale_(self._optimizer)
+        gradients = [parameter.grad for _, parameter in self._parameters if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        # a non-finite loss may have finite gradients (a constant added), so both are looked at, in one transfer
+        loss_finite, norm_finite = torch.stack(
+            [torch.isfinite(torch.stack(losses)).all(), torch.isfinite(norm).to(losses[0].device)]
+        ).tolist()
+        applied = loss_finite and norm_finite
+        if applied:
+            if self._clip is not None:
+                parameters = [parameter for _, parameter in self._parameters]
+                torch.nn.utils.clip_grads_with_norm_(parameters, self._clip, norm)
+            with explain_memory(self.device):
+                self._optimizer.step() if self._scaler is None else self._scaler.step(self._optimizer)
+            self._update_average()
+        if self._scaler is not None:
+            self._scaler.update()
+        self._optimizer.zero_grad(set_to_none=True)
+        return StepResult(applied, norm, scaler_overflow=self._scaler is not None and loss_finite and not norm_finite)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        if not self._averages:
+            yield
+            return
+        self._swap_averages()
+        try:
+            yield
+        finally:
+            self._swap_averages()
+
+    def reduce(self, value: Tensor | float, op: ReduceOp = "sum") -> Tensor:
+        return value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value]
+
+    def barrier(self) -> None:
+        pass
+
+    def full_state_dict(self) -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in self._setup_model().state_dict().items():
+            yield name, tensor.detach().cpu()
+
+    def save_shards(self, directory: Path) -> None:
+        slots: dict[str, dict[str, Tensor]] = self._placed()
+        if self._averages:
+            slots["average"] = self._averages
+        if self._optimizer is not None:
+            for name, parameter in self._parameters:
+                for key, value in self._optimizer.state.get(parameter, {}).items():
+                    if isinstance(value, Tensor):
+                        slots.setdefault(f"optimizer.{key}", {})[name] = value
+        write_shards(directory, self.rank, self.world_size, slots)
+        if self._scaler is not None:
+            (directory / "scaler.json").write_text(json.dumps(self._scaler.state_dict()), encoding="utf-8")
+
+    def load_shards(self, directory: Path) -> None:
+        slots = read_shards(directory)
+        targets = {**self._placed(), "average": self._averages}
+        with torch.no_grad():
+            for slot, tensors in targets.items():
+                saved = slots.get(slot, {})
+                if set(saved) != set(tensors):
+                    wrong = sorted(set(saved) ^ set(tensors))[:5]
+                    raise IntegrityError(f"{directory}: {slot}s differ from the model's: {', '.join(wrong)}")
+                for name, tensor in tensors.items():
+                    tensor.copy_(saved[name].view(tensor.shape))
+        if self._optimizer is not None:
+            for name, parameter in self._parameters:
+                state = {
+                    slot.removeprefix("optimizer."): tensors[name].to(
+                        # torch keeps step counters on the CPU
+                        "cpu" if slot == "optimizer.step" else parameter.device
+                    )
+                    for slot, tensors in slots.items()
+                    if slot.startswith("optimizer.") and name in tensors
+                }
+                for key, value in state.items():
+                    if value.shape == parameter.shape:  # the layout (channels_last) that torch would have made
+                        state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+                if state:
+                    self._optimizer.state[parameter] = state
+        if self._scaler is not None:
+            self._scaler.load_state_dict(json.loads((directory / "scaler.json").read_text(encoding="utf-8")))
+
+    def close(self) -> None:
+        self._model = self._run = self._optimizer = None
+        self._averages = {}
+        self._parameters = []
+
+    def _setup_model(self) -> NeuralModel:
+        if self._model is None:
+            raise RuntimeError("setup() comes first")
+        return self._model
+
+    def _placed(self) -> dict[str, dict[str, Tensor]]:
+        """Parameters, frozen ones too, and the buffers that are part of the model's state."""
+        model = self._setup_model()
+        kept = model.state_dict().keys()
+        buffers = {name: buffer for name, buffer in model.named_buffers() if name in kept}
+        return {"parameter": dict(model.named_parameters()), "buffer": buffers}
+
+    def _update_average(self) -> None:
+        if self._averages and self._average is not None:
+            with torch.no_grad():
+                current = [parameter.detach() for _, parameter in self._parameters]
+                torch._foreach_lerp_(list(self._averages.values()), current, 1.0 - self._average)
+
+    def _swap_averages(self) -> None:
+        with torch.no_grad():
+            for name, parameter in self._parameters:
+                kept = parameter.detach().clone()
+                parameter.copy_(self._averages[name])
+                self._averages[name].copy_(kept)
+
+
+def find_device(name: str) -> torch.device:
+    """The device asked for; auto is CUDA, then MPS, then CPU, as found.
+
+    Raises:
+        EngineError: it is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        raise EngineError(f"engine.device={name}: torch finds {count} CUDA devices", hint="use engine.device=auto")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise EngineError("engine.device=mps: torch finds no MPS device", hint="use engine.device=auto")
+    return device
+
+
+def find_precision(name: str, device: torch.device) -> torch.dtype:
+    """The autocast type asked for; auto is bf16 on CUDA devices that have it, fp32 elsewhere.
+
+    Raises:
+        EngineError: the device does not have it.
+    """
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    if name == "fp32":
+        return torch.float32
+    dtype = torch.bfloat16 if name == "bf16" else torch.float16
+    if dtype is torch.float16 and device.type == "cpu":
+        raise EngineError("engine.precision=fp16: not on a CPU", hint="use engine.precision=bf16 or fp32")
+    try:
+        with torch.autocast(device.type, dtype=dtype):
+            probe = torch.ones(2, 2, device=device) @ torch.ones(2, 2, device=device)
+    except RuntimeError as error:
+        raise EngineError(f"engine.precision={name}: {device} refuses it ({error})", hint="use fp32") from error
+    if probe.dtype is not dtype:
+        raise EngineError(f"engine.precision={name}: {device} computes in {probe.dtype} instead", hint="use fp32")
+    return dtype
+
+
+@contextmanager
+def explain_memory(device: torch.device) -> Iterator[None]:
+    """Inside, running out of device memory says which options would help."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise EngineError(
+            f"{device} is out of memory: {str(error).splitlines()[0]}",
+            hint="lower trainer.micro_batch_size (the global batch and the result stay the same), "
+            "or use engine.precision=bf16, or a smaller model",
+        ) from error
+
+
+def _move(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if hasattr(value, "to") and is_dataclass(value):
+        return value.to(device)
+    if isinstance(value, Mapping):
+        return {key: _move(each, device) for key, each in value.items()}
+    return value

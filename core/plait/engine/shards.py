@@ -1,0 +1,78 @@
+"""How is training state laid out on disk, so that any number of ranks can read what any other number wrote?
+
+A shard is a safetensors file of flat pieces. A piece is named `slot|parameter|start` and holds elements start, start+1,
+... of the flattened parameter; `slot` is "parameter", "buffer", "average" or "optimizer.<key>" (a moment). The shape of
+the whole is in the file's metadata. Scalars (an optimizer's step counter) are pieces of one element.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from plait.errors import IntegrityError
+
+
+def write_shards(
+    directory: Path,
+    rank: int,
+    world_size: int,
+    slots: Mapping[str, Mapping[str, Tensor]],
+    *,
+    starts: Mapping[tuple[str, str], int] | None = None,
+    shapes: Mapping[tuple[str, str], tuple[int, ...]] | None = None,
+) -> None:
+    """Write this rank's pieces.
+
+    Args:
+        slots: tensors by slot and parameter name; whole ones, or flat ranges where `starts` and `shapes` say so.
+        starts: the first element of a range, by slot and name.
+        shapes: the whole parameter's shape, by slot and name.
+    """
+    pieces: dict[str, Tensor] = {}
+    whole: dict[str, list[int]] = {}
+    for slot, tensors in slots.items():
+        for name, tensor in tensors.items():
+            start = (starts or {}).get((slot, name), 0)
+            # contiguous in logical order, whatever the memory format; cloned, since tied tensors share storage
+            pieces[f"{slot}|{name}|{start}"] = (
+                tensor.detach().cpu().clone(memory_format=torch.contiguous_format).view(-1)
+            )
+            whole[f"{slot}|{name}"] = list((shapes or {}).get((slot, name), tuple(tensor.shape)))
+    path = directory / f"shard-{rank:05d}-of-{world_size:05d}.safetensors"
+    save_file(pieces, path, metadata={"shapes": json.dumps(whole)})
+
+
+def read_shards(directory: Path) -> dict[str, dict[str, Tensor]]:
+    """Whole tensors by slot and parameter name, from the shards of any number of ranks."""
+    whole: dict[str, dict[str, Tensor]] = {}
+    filled: dict[tuple[str, str], int] = {}
+    paths = sorted(directory.glob("shard-*.safetensors"))
+    if not paths:
+        raise IntegrityError(f"{directory}: no shards")
+    for path in paths:
+        try:
+            with safe_open(path, framework="pt") as file:
+                shapes = json.loads(file.metadata()["shapes"])
+                for key in file.keys():  # noqa: SIM118  # not a mapping
+                    slot, name, start = key.rsplit("|", 2)
+                    piece = file.get_tensor(key)
+                    shape = shapes[f"{slot}|{name}"]
+                    target = whole.setdefault(slot, {}).setdefault(name, torch.empty(shape, dtype=piece.dtype))
+                    target.view(-1)[int(start) : int(start) + piece.numel()] = piece
+                    filled[slot, name] = filled.get((slot, name), 0) + piece.numel()
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise IntegrityError(f"{path}: not a shard of a checkpoint ({error})") from error
+    for (slot, name), count in filled.items():
+        if count != whole[slot][name].numel():
+            missing = whole[slot][name].numel() - count
+            raise IntegrityError(
+                f"{directory}: {missing} elements of {slot} {name!r} are missing: a rank's shard is absent"
+            )
+    return whole

@@ -1,0 +1,412 @@
+"""How does a recipe become a finished run?"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import shlex
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from plait.artifact import load_model, save_model
+from plait.checkpoint import Checkpoints
+from plait.config import Layer, Recipe, resolve
+from plait.data import limit, resolve_source
+from plait.engine.base import Engine
+from plait.errors import DataError, EngineError, Interrupted, PlaitError, RecipeError, StorageError
+from plait.evaluation import interval
+from plait.logs import Display, Listeners, log_file
+from plait.model import Model, NeuralModel
+from plait.randomness import set_seed
+from plait.report import Section, write_report
+from plait.run import Run, check_free, locked, new_directory, versions
+from plait.sealed import storage
+from plait.signals import StopSignals
+from plait.task import Problem, Splits, Task
+from plait.trainer import Fit, Outcome
+from plait.training.judge import judge
+from plait.training.optimization import freeze
+from plait_registry.registry import Registry
+from plait_registry.specs import DatasetSpec
+
+if TYPE_CHECKING:
+    from plait.evaluation import Evaluator
+
+logger = logging.getLogger("plait")
+_SYNTHETIC = "synthetic data: generated, not measured in the world"
+
+
+def fit_recipe(
+    recipe: Recipe, registry: Registry, *, data: Any = None, resume: bool = False, display: Display | None = None
+) -> Run:
+    """Train, evaluate and report; the run directory holds everything.
+
+    Args:
+        data: a source given from Python, where the recipe's `data.source` is None.
+        resume: go on from the newest checkpoint where there is one.
+        display: shows progress.
+
+    Raises:
+        PlaitError: what the user can mend, before anything is lost.
+        Interrupted: a signal ended it, with a checkpoint.
+    """
+    if recipe.trainer_type is None:
+        raise RecipeError(
+            f"model {recipe.model_options.name} only predicts; there is nothing to train",
+            hint=f"`plait run {recipe.task.name}` predicts the task's demo input",
+        )
+    given = recipe.output.directory
+    path = Path(given) if given else new_directory(Path("runs"), recipe.task.name, recipe.model_options.name)
+    with locked(path):
+        run = _open(path, recipe, registry, resume)
+        if run.status == "finished":
+            return run
+        with log_file(path / "log.txt"), _status_kept(run, registry, recipe), StopSignals(None) as signals:
+            torch.set_num_threads(recipe.engine.threads or torch.get_num_threads())
+            _Fitting(recipe, registry, run, display, signals, data).carry_out()
+    return run
+
+
+def _open(path: Path, recipe: Recipe, registry: Registry, resume: bool) -> Run:
+    if check_free(path, resume=resume):
+        run = Run.open(path)
+        recipe.refuse_changes(run.recipe())
+        if run.status != "finished":
+            run.update(status="running")
+        return run
+    plugins = {each.distribution: each.version for each in (recipe.task, recipe.model)}
+    info = {
+        "task": recipe.task.name,
+        "model": recipe.model_options.name,
+        "seed": recipe.seed,
+        "versions": versions(plugins),
+        "plugins": [
+            {"name": each.plugin, "distribution": each.distribution, "version": each.version}
+            for each in {each.distribution: each for each in (recipe.task, recipe.model)}.values()
+        ],
+    }
+    return Run.create(path, recipe.as_json(), info)
+
+
+@contextlib.contextmanager
+def _status_kept(run: Run, registry: Registry, recipe: Recipe) -> Iterator[None]:
+    """However the block ends, run.json says so."""
+    command = f"plait train --out {shlex.quote(str(run.path))} --resume"
+    try:
+        yield
+    except Interrupted:
+        run.update(status="interrupted", resume=command)
+        raise
+    except KeyboardInterrupt:
+        run.update(status="interrupted", resume=command)
+        raise
+    except BaseException as error:
+        logger.error("%s: %s", type(error).__name__, error)
+        # a full disk may refuse this too; the first error is what the user must see
+        with contextlib.suppress(StorageError):
+            run.update(status="failed", error=f"{type(error).__name__}: {error}", resume=command)
+        raise
+
+
+class _Fitting:
+    """One carrying-out of a recipe: read, create, fit, judge, save, report, in this order."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        registry: Registry,
+        run: Run,
+        display: Display | None,
+        signals: StopSignals,
+        data: Any,
+    ) -> None:
+        self._recipe, self._registry, self._run = recipe, registry, run
+        self._display, self._signals, self._data = display, signals, data
+        self._begun = time.monotonic()
+        self._deadline = StopSignals(recipe.trainer.max_time)  # only its clock is used
+        self._notes: list[str] = []
+
+    def carry_out(self) -> None:
+        recipe, run = self._recipe, self._run
+        set_seed(recipe.seed)
+        task: Task = recipe.task_type(options=recipe.data, seed=recipe.seed)
+        splits = read_splits(task, recipe, self._registry, self._data)
+        self._notes += splits.notes
+        self._check_data(splits)
+        problem = json.loads(json.dumps(task.problem(splits)))  # what it will be once loaded: no tuples, text keys
+        engine = make_engine(recipe, self._registry)
+        try:
+            model = self._create(problem, splits, engine)
+            run.update(engine=engine.name, processes=engine.world_size, device=str(engine.device))
+            outcome = self._fit(task, model, problem, splits, engine)
+            if outcome is not None and outcome.reason == "signal":
+                self._interrupted(outcome)
+            with engine.averaged():
+                self._finish(task, model, problem, splits, engine, outcome)
+        finally:
+            engine.close()
+
+    def _check_data(self, splits: Splits) -> None:
+        info = self._run.info.get("data")
+        if info and info["fingerprint"] != splits.fingerprint:
+            raise DataError(
+                f"the data of {self._run.path} have changed since the run was started",
+                hint="put them back, or train anew with another --out",
+            )
+        counts = {name: len(part) for name in splits.names() if (part := splits[name]) is not None}
+        source = self._recipe.data.source or "<given from Python>"
+        data = {"source": source, "fingerprint": splits.fingerprint, "counts": counts, "notes": list(splits.notes)}
+        if splits.index is not None:
+            import pyarrow.parquet as pq
+
+            with storage(f"{self._run.path / 'splits.parquet'}: could not be written"):
+                pq.write_table(splits.index, self._run.path / "splits.parquet")
+        self._run.update(data=data)
+        for note in splits.notes:
+            logger.warning(note)
+
+    def _create(self, problem: Problem, splits: Splits, engine: Engine) -> Model:
+        recipe = self._recipe
+        earlier = None
+        if recipe.model_options.from_ is not None:
+            earlier = load_model(Path(recipe.model_options.from_) / "model", self._registry).model
+        model = create_model(recipe, problem, splits, engine, earlier)
+        if earlier is not None:
+            try:
+                notes = model.start_from(earlier)
+            except (NotImplementedError, TypeError) as error:
+                raise RecipeError(f"model.from={recipe.model_options.from_}: {error}") from error
+            self._notes += [f"model.from: {note}" for note in notes]
+        self._notes += list(getattr(model, "notes", ()))
+        if isinstance(model, NeuralModel):
+            freeze(model, recipe.model_options.freeze)
+        elif recipe.model_options.freeze:
+            raise RecipeError(f"model.freeze: {recipe.model_options.name} has no named parameters to freeze")
+        for note in self._notes[len(splits.notes) :]:
+            logger.warning(note)
+        return model
+
+    def _fit(self, task: Task, model: Model, problem: Problem, splits: Splits, engine: Engine) -> Outcome | None:
+        recipe, run = self._recipe, self._run
+        listeners = Listeners(run.path, self._registry, display=self._display, tensorboard=recipe.output.tensorboard)
+        listeners.fit_started(recipe.as_json())
+        checkpoints = Checkpoints(
+            run.path / "checkpoints", engine=engine, keep_last=recipe.trainer.keep_last, warn=logger.warning
+        )
+        checkpoints.clear_leftovers()
+        valid = splits.valid
+        status = "failed"
+        try:
+            if splits.train is None or len(splits.train) == 0:
+                if getattr(recipe.trainer, "epochs", None) != 0:
+                    raise DataError("there are no training examples", hint="trainer.epochs=0 keeps weights as given")
+                engine.setup(model, None, clip=None, average=None)  # type: ignore[arg-type]  # epochs: a NeuralModel
+                status = "finished"
+                return None
+
+            def evaluate() -> dict[str, float]:
+                assert valid is not None
+                return judge(
+                    model, engine, valid, task.evaluator(problem, valid),
+                    batch_size=_evaluation_batch_size(recipe), workers=recipe.trainer.workers, stop=self._stop,
+                )  # fmt: skip
+
+            assert recipe.trainer_type is not None
+            outcome = recipe.trainer_type(recipe.trainer).fit(
+                Fit(
+                    model=model, engine=engine, train=splits.train, seed=recipe.seed,
+                    evaluate=evaluate if valid is not None and len(valid) else None,
+                    primary=recipe.task_spec.primary_metric, checkpoints=checkpoints, events=listeners,
+                    stop=self._stop,
+                )
+            )  # fmt: skip
+            status = {"signal": "interrupted", "time": "stopped"}.get(outcome.reason, "finished")
+            return outcome
+        finally:
+            listeners.fit_ended(status)
+
+    def _stop(self) -> str | None:
+        return self._signals.reason() or self._deadline.reason()
+
+    def _interrupted(self, outcome: Outcome) -> None:
+        number = self._signals.received or 2
+        raise Interrupted(
+            f"interrupted after step {outcome.steps}; a checkpoint is saved in {self._run.path}",
+            hint=f"go on with: plait train --out {shlex.quote(str(self._run.path))} --resume",
+            signal=number,
+        )
+
+    def _finish(
+        self, task: Task, model: Model, problem: Problem, splits: Splits, engine: Engine, outcome: Outcome | None
+    ) -> None:
+        """Judge the final model, save it, fit the baselines, write the report, and only then call the run finished."""
+        recipe, run = self._recipe, self._run
+        metrics: dict[str, dict[str, float]] = {}
+        intervals: dict[str, Any] = {}
+        sections: list[Section] = []
+        save_model(
+            run.path / "model", model, task=recipe.task, entry=recipe.model, problem=problem,
+            data=recipe.data.as_json() | {"source": None, "limit": None}, seed=recipe.seed,
+        )  # fmt: skip
+        for name in ("valid", "test"):
+            split = splits[name]
+            if split is None or not len(split):
+                continue
+            evaluator = task.evaluator(problem, split)
+            metrics[name] = judge(
+                model, engine, split, evaluator,
+                batch_size=_evaluation_batch_size(recipe), workers=recipe.trainer.workers,
+            )  # fmt: skip
+            intervals[name] = save_predictions(run.path, name, evaluator, seed=recipe.seed)
+            sections = evaluator.sections()  # of the last split judged: test where there is one
+        baselines = self._baselines(task, problem, splits) if recipe.output.baselines else {}
+        seconds = round(run.info.get("seconds", 0.0) + time.monotonic() - self._begun, 3)
+        stopped = outcome is not None and outcome.reason == "time"
+        status = "stopped" if stopped else "finished"
+        if stopped:
+            self._notes.append(f"stopped by trainer.max_time after step {outcome.steps}" if outcome else "")
+        primary = recipe.task_spec.primary_metric
+        run.info.update(
+            metrics=metrics, intervals={name: each for name, each in intervals.items() if each}, baselines=baselines,
+            seconds=seconds, notes=self._notes, steps=outcome.steps if outcome else 0,
+            best_step=outcome.best_step if outcome else None, reason=outcome.reason if outcome else "given weights",
+            primary=None if primary is None else primary._asdict(),
+        )  # fmt: skip
+        if recipe.output.report:
+            with storage(f"{run.path / 'report.html'}: the report could not be written"):
+                document = {**run.info, "status": status, "recipe": recipe.as_json(), "run": str(run.path)}
+                write_report(run.path, document, read_history(run.path), sections)
+        run.update(status=status)
+
+    def _baselines(self, task: Task, problem: Problem, splits: Splits) -> dict[str, dict[str, dict[str, float]]]:
+        """Fit the task's baselines on the same data, in memory, and judge them."""
+        results: dict[str, dict[str, dict[str, float]]] = {}
+        recipe = self._recipe
+        if splits.train is None or not len(splits.train):
+            return results
+        for name in recipe.task_spec.baselines:
+            if name == recipe.model_options.name:
+                continue
+            try:
+                results[name] = _fit_baseline(name, recipe, self._registry, task, problem, splits, self._stop)
+            except PlaitError as error:
+                logger.warning("baseline %s: %s", name, error.message)
+        return results
+
+
+def _fit_baseline(
+    name: str, recipe: Recipe, registry: Registry, task: Task, problem: Problem, splits: Splits, stop: Any
+) -> dict[str, dict[str, float]]:
+    from plait.model import IterativeModel
+
+    basis = resolve([Layer("baseline", {"task": recipe.task.qualified, "model": name, "seed": recipe.seed})], registry)
+    engine = make_engine(basis, registry)
+    model = create_model(basis, problem, splits, engine, None)
+    if not isinstance(model, IterativeModel):
+        raise RecipeError("a baseline must be an IterativeModel: cheap to fit, without a training loop")
+    assert splits.train is not None
+    state = model.start(splits.train, engine)
+    for _ in range(getattr(basis.trainer, "iterations", 100)):
+        state, progress = model.step(splits.train, state, engine)
+        if progress.converged or stop():
+            break
+    model.finish(state)
+    return {
+        split: judge(model, engine, part, task.evaluator(problem, part))
+        for split in ("valid", "test")
+        if (part := splits[split]) is not None and len(part)
+    }
+
+
+def read_splits(
+    task: Task, recipe: Recipe, registry: Registry, data: Any = None, *, problem: Problem | None = None
+) -> Splits:
+    """The data that a recipe names (or that are given), read by its task and limited as it says."""
+    source = recipe.data.source if data is None else data
+    notes: tuple[str, ...] = ()
+    if source is not None:
+        if isinstance(source, str):
+            notes = _dataset_notes(source, registry)
+        source = resolve_source(source, task=recipe.task_spec, registry=registry)
+    splits = task.read(source, problem)
+    splits = replace(splits, notes=(*notes, *splits.notes))
+    return splits if recipe.data.limit is None else limit(splits, recipe.data.limit, seed=recipe.seed)
+
+
+def _dataset_notes(name: str, registry: Registry) -> tuple[str, ...]:
+    for entry in registry.entries("dataset"):
+        if isinstance(entry.spec, DatasetSpec) and entry.name == name and entry.spec.synthetic:
+            return (_SYNTHETIC,)
+    return ()
+
+
+def make_engine(recipe: Recipe, registry: Registry) -> Engine:
+    """The engine that the recipe asks for; auto is the local one, unless several processes or sharding are wanted."""
+    options = recipe.engine
+    name = options.name
+    if name == "auto":
+        name = "deepspeed" if options.processes > 1 or options.zero_stage else "local"
+        if name == "deepspeed" and not any(entry.name == name for entry in registry.entries("engine")):
+            raise EngineError(
+                f"engine.processes={options.processes}, engine.zero_stage={options.zero_stage} need the deepspeed "
+                "engine, which this installation does not have",
+                hint="use engine.processes=1 and engine.zero_stage=0",
+            )
+    engine: Engine = registry.engine(name).resolve()(options)
+    return engine
+
+
+def create_model(recipe: Recipe, problem: Problem, splits: Splits, engine: Engine, earlier: Model | None) -> Model:
+    """The model that the recipe names, ready to be fitted on the training split."""
+    options, seed, train = recipe.model_options, recipe.seed, splits.train
+    kind = recipe.model_type
+    if not issubclass(kind, NeuralModel):
+        return kind.create(options=options, problem=problem, train=train, seed=seed)
+    fitted = None
+    if engine.rank == 0:
+        if isinstance(earlier, NeuralModel):
+            fitted = kind.take_processor(earlier.processor, options=options, problem=problem)
+        else:
+            fitted = kind.fit_processor(options=options, problem=problem, train=train, seed=seed)
+    if engine.world_size > 1:
+        state = engine.gather(None if fitted is None else fitted.as_json())[0]
+        fitted = fitted or kind.ProcessorType.from_json(state)
+    with engine.creating():
+        return kind.build(options=options, problem=problem, processor=fitted, seed=seed)
+
+
+def save_predictions(run: Path, split: str, evaluator: Evaluator, *, seed: int) -> dict[str, Any] | None:
+    """Write predictions/<split>.parquet, and give the bootstrap interval of the primary metric."""
+    import pyarrow.parquet as pq
+
+    if evaluator.primary is None:
+        return None
+    table = evaluator.table()
+    with storage(f"{run / 'predictions'}: could not be written"):
+        (run / "predictions").mkdir(exist_ok=True)
+        temporary = run / "predictions" / f".{split}.parquet"
+        pq.write_table(table, temporary)
+        temporary.replace(run / "predictions" / f"{split}.parquet")
+    found = interval(evaluator.measure, table, seed=seed)
+    return {"metric": evaluator.primary.name, "low": found.low, "high": found.high, "level": found.level}
+
+
+def read_history(run: Path) -> list[Mapping[str, Any]]:
+    """The lines of metrics.jsonl."""
+    file = run / "metrics.jsonl"
+    if not file.is_file():
+        return []
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
+
+
+def _evaluation_batch_size(recipe: Recipe) -> int:
+    trainer = recipe.trainer
+    given: int | None = getattr(trainer, "evaluation_batch_size", None)
+    micro: int | None = getattr(trainer, "micro_batch_size", None) or getattr(trainer, "batch_size", None)
+    return given or (2 * micro if micro else 256)

@@ -1,0 +1,104 @@
+"""How good is a finished run, on which data, and is it better than another?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from plait.api import Evaluation
+from plait.artifact import Artifact, load_model
+from plait.config import Layer, Recipe, resolve
+from plait.engine.local import LocalEngine
+from plait.errors import DataError, RunError
+from plait.evaluation import compare
+from plait.fitting import read_splits
+from plait.model import NeuralModel
+from plait.run import Run
+from plait.task import Split, Splits
+from plait.training.judge import judge
+from plait_registry.registry import Registry
+
+
+def evaluate_run(run: Run, data: Any, *, split: str | None, batch_size: int, registry: Registry) -> Evaluation:
+    """See `plait.evaluate`."""
+    if not (run.path / "model").is_dir():
+        raise RunError(
+            f"{run.path}: the run has no model yet (its status is {run.status})",
+            hint=f"go on with: plait train --out {run.path} --resume",
+        )
+    artifact = load_model(run.path / "model", registry)
+    recipe = _data_recipe(run, data, registry)
+    task = recipe.task_type(options=recipe.data, seed=recipe.seed)
+    given = None if data is None or isinstance(data, str | Path) else data
+    splits = read_splits(task, recipe, registry, given, problem=artifact.problem)
+    if data is None:
+        known = run.info.get("data", {}).get("fingerprint")
+        if known != splits.fingerprint:
+            raise DataError(
+                f"the data that {run.path} was trained from have changed, so its splits are no longer the same",
+                hint="name the data to evaluate on with --data",
+            )
+    name, part = _choose(splits, split, run)
+    metrics = _judge(artifact, recipe, part, batch_size)
+    return Evaluation(run.path, run.task, run.model, name, len(part), metrics)
+
+
+def compare_runs(first: Run, second: Run, *, split: str, registry: Registry) -> dict[str, Any]:
+    """See `plait.compare`."""
+    import pyarrow.parquet as pq
+
+    if first.task != second.task:
+        raise RunError(f"{first.path} is of task {first.task}, {second.path} of {second.task}: nothing to compare")
+    tables = []
+    for run in (first, second):
+        file = run.path / "predictions" / f"{split}.parquet"
+        if not file.is_file():
+            has = sorted(each.stem for each in file.parent.glob("*.parquet")) if file.parent.is_dir() else []
+            raise RunError(f"{run.path}: no predictions on {split}", hint=f"it has {', '.join(has) or 'none'}")
+        tables.append(pq.read_table(file))
+    artifact = load_model(first.path / "model", registry)
+    evaluator = artifact.task.evaluator(artifact.problem, [])
+    if evaluator.primary is None:
+        raise RunError(f"{first.task} has no primary metric to compare by")
+    found = compare(evaluator.measure, tables[0], tables[1])
+    return {
+        "metric": evaluator.primary.name, "higher_is_better": evaluator.primary.higher_is_better, "split": split,
+        "examples": found.examples, "first": found.first, "second": found.second, "difference": found.difference,
+        "low": found.low, "high": found.high, "level": found.level, "p_value": found.p_value,
+    }  # fmt: skip
+
+
+def _data_recipe(run: Run, data: Any, registry: Registry) -> Recipe:
+    """The run's recipe with other data where they are given; its splits are then those that the data have."""
+    tree = run.recipe()
+    if data is not None:
+        tree["data"] = {**tree["data"], "source": str(data) if isinstance(data, str | Path) else None, "limit": None}
+    elif tree["data"].get("source") is None:
+        raise RunError(f"{run.path}: its data were given from Python", hint="name the data to evaluate on")
+    return resolve([Layer(str(run.path / "recipe.yaml"), tree)], registry)
+
+
+def _choose(splits: Splits, wanted: str | None, run: Run) -> tuple[str, Split]:
+    names = [wanted] if wanted else ["test", "valid"]
+    for name in names:
+        if name in ("train", "valid", "test"):
+            part = splits[name]
+            if part is not None and len(part):
+                return name, part
+    has = ", ".join(splits.names()) or "none"
+    raise RunError(f"the data of {run.path} have no {' or '.join(names)} split (they have {has})")
+
+
+def _judge(artifact: Artifact, recipe: Recipe, part: Split, batch_size: int) -> dict[str, float]:
+    engine = LocalEngine(_local_options(recipe))
+    model = artifact.model
+    if isinstance(model, NeuralModel):
+        engine.setup(model, None, clip=None, average=None)
+    return judge(model, engine, part, artifact.task.evaluator(artifact.problem, part), batch_size=batch_size)
+
+
+def _local_options(recipe: Recipe) -> Any:
+    """The run's engine options for one process on whatever device is here."""
+    return recipe.engine.model_copy(
+        update={"name": "local", "processes": 1, "zero_stage": 0, "device": "auto", "compile": False}
+    )

@@ -1,0 +1,100 @@
+"""Which options does every task, model, trainer and engine share, and which of them may change on resume?"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+RESUME: dict[str, JsonValue] = {"may_change_on_resume": True}
+"""Put into a field's `json_schema_extra` where a run may be resumed with another value of it."""
+
+
+class Options(BaseModel):
+    """A block of a recipe: typed, frozen, unknown keys refused at every depth."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True, protected_namespaces=(),
+        use_attribute_docstrings=True, allow_inf_nan=False,
+    )  # fmt: skip
+
+    def as_json(self) -> dict[str, Any]:
+        """The block as JSON values, keys as a recipe writes them."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+class DataOptions(Options):
+    """The recipe's `data` block. A task adds its own fields by subclassing."""
+
+    source: str | None = None
+    """A path, a registered data set's name, or None for data passed from Python."""
+    fields: dict[str, str] = Field(default_factory=dict)
+    """Column names of a table, by the task's field: {"image": "file_name", "label": "species"}."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """What a broken example does: stop before training, or be skipped and counted."""
+    limit: int | None = Field(default=None, ge=1)
+    """Keep at most this many examples of each split, drawn by the seed."""
+
+
+class ModelOptions(Options):
+    """The recipe's `model` block. A model adds its own fields by subclassing."""
+
+    name: str
+    """A registered model, or a variant of a registered family: "timm/resnet18"."""
+    from_: str | None = Field(default=None, alias="from")
+    """A run to start from: its weights and preprocessing (fine-tuning)."""
+    weights: str | None = None
+    """A file or directory of weights to start from: .safetensors, or .bin/.pth read without executing anything."""
+    freeze: tuple[str, ...] = ()
+    """Names or patterns of parameters that are not trained: "backbone.*"."""
+
+
+class TrainerOptions(Options):
+    """The recipe's `trainer` block, as far as every trainer has it."""
+
+    max_time: float | None = Field(default=None, gt=0, json_schema_extra=RESUME)
+    """Stop after this many seconds of this process, with a checkpoint; `--max-time` also reads 90s, 10m, 2h."""
+    save_every: int | None = Field(default=None, ge=1, json_schema_extra=RESUME)
+    """Steps (iterations) between checkpoints; None: at every evaluation."""
+    keep_last: int = Field(default=2, ge=2, json_schema_extra=RESUME)
+    """Checkpoints to keep beside the best one; at least two, so that a damaged one has a predecessor."""
+    evaluate_every: int | None = Field(default=None, ge=1)
+    """Steps (iterations) between evaluations on `valid`; None: at the end of every epoch."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop after this many evaluations without a better primary metric; None: never."""
+    workers: int | None = Field(default=None, ge=0, json_schema_extra=RESUME)
+    """Loader processes; None: none where the data are in memory, else one for each core up to four."""
+
+
+class EngineOptions(Options):
+    """The recipe's `engine` block."""
+
+    name: str = Field(default="auto", json_schema_extra=RESUME)
+    """auto, or a registered engine."""
+    processes: int = Field(default=1, ge=1, json_schema_extra=RESUME)
+    """Processes that train together; `--nproc`."""
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", json_schema_extra=RESUME)
+    """auto (CUDA, then MPS, then CPU, as found), or a torch device."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Autocast type; auto is bf16 on CUDA devices that have it, fp32 elsewhere."""
+    zero_stage: Literal[0, 1, 2, 3] = Field(default=0, json_schema_extra=RESUME)
+    """What DeepSpeed shards: 1 optimizer state, 2 and gradients, 3 and parameters."""
+    compile: bool = False
+    """Compile the model with torch.compile: slow to start, then faster at larger batches."""
+    channels_last: bool | Literal["auto"] = "auto"
+    """Memory layout of 4-dimensional weights and images; auto: yes where the model asks for it."""
+    threads: int | None = Field(default=None, ge=1, json_schema_extra=RESUME)
+    """CPU threads of torch; None: as torch finds them."""
+
+
+class OutputOptions(Options):
+    """The recipe's `output` block."""
+
+    directory: str | None = Field(default=None, json_schema_extra=RESUME)
+    """The run directory, `--out`; None: runs/<task>-<model>-<date>."""
+    baselines: bool = True
+    """Fit the task's baselines too and print them in the report."""
+    report: bool = Field(default=True, json_schema_extra=RESUME)
+    """Write report.html."""
+    tensorboard: bool = Field(default=True, json_schema_extra=RESUME)
+    """Write TensorBoard events."""

@@ -1,0 +1,182 @@
+"""Which examples form which batch on which rank, and how do they get there?
+
+The order of an epoch is a permutation drawn from (seed, epoch). The global batch is formed first, then split over ranks
+and micro-batches, unevenly if need be. So the position of a run is one number, the step, whatever the number of ranks,
+the micro-batch size or the number of loader processes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from plait.errors import PlaitError, RecipeError
+from plait.evaluation import share
+from plait.model import Batch, Key, Processor
+from plait.task import Split
+
+Plan = tuple[int, tuple[int, ...]]
+"""One micro-batch: its epoch, and the positions of its examples in the split."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """The sequence of batches of a training run, as arithmetic.
+
+    Args:
+        examples: size of the training split.
+        epochs: passes over it.
+        batch_size: examples of the global batch; an epoch's last one may be short.
+        micro_batch_size: examples of one forward on one rank; None: the rank's whole share.
+        rank, world_size: which part this process computes.
+        max_steps: optimizer steps at most.
+    """
+
+    examples: int
+    epochs: int
+    batch_size: int
+    seed: int
+    micro_batch_size: int | None = None
+    rank: int = 0
+    world_size: int = 1
+    max_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size < self.world_size:
+            raise RecipeError(
+                f"trainer.batch_size={self.batch_size} is smaller than engine.processes={self.world_size}",
+                hint="the batch size is global; give each process at least one example",
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-self.examples // self.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        total = self.epochs * self.steps_per_epoch
+        return total if self.max_steps is None else min(total, self.max_steps)
+
+    def permutation(self, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """The order of an epoch's examples."""
+        return np.random.default_rng((self.seed, epoch)).permutation(self.examples)
+
+    def steps(self, start: int) -> Iterator[list[Plan]]:
+        """From step `start` on: the micro-batches of this rank, as many on every rank (some may be empty)."""
+        epoch, order = -1, np.empty(0, dtype=np.int64)
+        for step in range(start, self.total_steps):
+            if step // self.steps_per_epoch != epoch:
+                epoch = step // self.steps_per_epoch
+                order = self.permutation(epoch)
+            first = step % self.steps_per_epoch * self.batch_size
+            yield self.share(epoch, order[first : first + self.batch_size])
+
+    def share(self, epoch: int, batch: np.ndarray[Any, np.dtype[np.int64]]) -> list[Plan]:
+        """This rank's micro-batches of a global batch; shares differ by one example at most."""
+        largest = -(-len(batch) // self.world_size)
+        micro = self.micro_batch_size or largest
+        own = np.array_split(batch, self.world_size)[self.rank].tolist()
+        return [(epoch, tuple(own[first : first + micro])) for first in range(0, largest, micro)]
+
+
+def training_batches(
+    split: Split, processor: Processor, order: Order, *, start: int, workers: int, pin_memory: bool
+) -> Iterator[list[Batch]]:
+    """Collated micro-batches, one list a step, made in `workers` loader processes (0: in this one)."""
+    collate = _Collate(split, processor, order.seed, training=True)
+    if workers == 0:
+        for plans in order.steps(start):
+            yield [_raised(collate[plan]) for plan in plans]
+        return
+    plans_ahead = order.steps(start)
+    batches = iter(_loader(collate, _Plans(order, start), workers, pin_memory))
+    for plans in plans_ahead:
+        yield [_raised(next(batches)) for _ in plans]
+
+
+def evaluation_batches(
+    split: Split, processor: Processor, *, batch_size: int, rank: int, world_size: int, workers: int, pin_memory: bool
+) -> Iterator[tuple[list[Any], Batch]]:
+    """Examples of this rank's part of a split and their batch, as many batches on every rank (some may be empty)."""
+    collate = _Collate(split, processor, 0, training=False, keep_examples=True)
+    own = share(len(split), rank=rank, world_size=world_size)
+    rounds = -(-max(1, -(-len(split) // world_size)) // batch_size)
+    plans = [(0, tuple(own[each * batch_size : (each + 1) * batch_size])) for each in range(rounds)]
+    source: Any = map(collate.__getitem__, plans) if workers == 0 else _loader(collate, plans, workers, pin_memory)
+    for item in source:
+        examples, batch = _raised(item)
+        yield examples, batch
+
+
+def loader_processes(wanted: int | None, split: Split) -> int:
+    """How many loader processes to use: what is asked for, else none for data in memory, else the cores, up to 4."""
+    if wanted is not None:
+        return wanted
+    if getattr(split, "in_memory", isinstance(split, list | tuple)):
+        return 0
+    return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """An error that a loader process hands over whole, where torch would turn it into a traceback's text."""
+
+    error: PlaitError
+
+
+class _Collate(Dataset[Any]):
+    def __init__(
+        self, split: Split, processor: Processor, seed: int, *, training: bool, keep_examples: bool = False
+    ) -> None:
+        self._split, self._processor, self._seed = split, processor, seed
+        self._training, self._keep_examples = training, keep_examples
+
+    def __getitem__(self, plan: Plan) -> Any:
+        epoch, indices = plan
+        try:
+            examples = [self._split[index] for index in indices]
+            keys = [Key(self._seed, epoch, index) for index in indices]
+            batch = self._processor.collate(examples, keys, training=self._training)
+        except PlaitError as error:
+            return _Failure(error)
+        return (examples, batch) if self._keep_examples else batch
+
+
+class _Plans(Sampler[Plan]):
+    def __init__(self, order: Order, start: int) -> None:
+        self._order, self._start = order, start
+
+    def __iter__(self) -> Iterator[Plan]:
+        for plans in self._order.steps(self._start):
+            yield from plans
+
+
+def _loader(collate: _Collate, plans: Any, workers: int, pin_memory: bool) -> DataLoader[Any]:
+    return DataLoader(
+        collate,
+        batch_size=None,
+        sampler=plans,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        worker_init_fn=_quiet,
+        generator=torch.Generator(),  # else the loader draws its seed from the global generator, and dropout changes
+    )
+
+
+def _quiet(worker: int) -> None:
+    """Ctrl-C reaches the whole process group; the main process decides what becomes of it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def _raised(item: Any) -> Any:
+    if isinstance(item, _Failure):
+        raise item.error
+    return item

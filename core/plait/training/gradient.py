@@ -1,0 +1,166 @@
+"""How is a network fitted by gradients? The loop: batches, accumulation, schedule, evaluation, checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from plait.checkpoint import Checkpoint
+from plait.engine.base import StepResult
+from plait.errors import NonFiniteError
+from plait.model import Batch
+from plait.trainer import Fit, Outcome, StopRequested, Trainer
+from plait.training.batches import Order, loader_processes, training_batches
+from plait.training.optimization import GradientOptions, make_optimizer, schedule, set_learning_rate
+from plait.training.selection import Selection
+
+
+@dataclass(slots=True)
+class Position:
+    """Where the loop stands; with the engine's shards and the generators it is all that a resumed run needs.
+
+    Args:
+        step: optimizer steps done.
+        examples: training examples seen, on all ranks.
+        skipped: steps in a row with a non-finite loss or gradient.
+        loss, steps: the sum and number of step losses since the last log line.
+        selection: the best evaluation.
+    """
+
+    step: int = 0
+    examples: int = 0
+    skipped: int = 0
+    loss: float = 0.0
+    steps: int = 0
+    selection: Selection = field(default_factory=Selection)
+
+
+class GradientTrainer(Trainer):
+    """Fits a `NeuralModel` on any engine. It knows neither task nor device."""
+
+    Options = GradientOptions
+    options: GradientOptions
+
+    def fit(self, fit: Fit) -> Outcome:
+        options, model, engine, events = self.options, fit.model, fit.engine, fit.events
+        order = Order(
+            examples=len(fit.train), epochs=options.epochs, max_steps=options.max_steps, seed=fit.seed,
+            batch_size=options.batch_size, micro_batch_size=options.micro_batch_size,
+            rank=engine.rank, world_size=engine.world_size,
+        )  # fmt: skip
+        total = order.total_steps
+        optimizer = make_optimizer(model, options)
+        engine.setup(model, optimizer, clip=options.clip, average=options.average)
+        at = self._resume(fit)
+        events.started(step=at.step, total=total, unit="step")
+        reason = self._evaluate(fit, order, at) if at.step else None  # an evaluation that a stop had cut off
+        batches: Iterator[list[Batch]] = training_batches(
+            fit.train, model.processor, order, start=at.step,
+            workers=loader_processes(options.workers, fit.train), pin_memory=engine.device.type == "cuda",
+        )  # fmt: skip
+        engine.train()
+        while reason is None and at.step < total:
+            set_learning_rate(
+                optimizer,
+                options.learning_rate
+                * schedule(at.step, total=total, steps_per_epoch=order.steps_per_epoch, options=options),
+            )
+            micro_batches = next(batches)
+            count = sum(batch.count for batch in micro_batches)
+            terms = count if engine.world_size == 1 else float(engine.reduce(float(count)))
+            loss = torch.zeros((), dtype=torch.float64)
+            for batch in micro_batches:
+                output = engine.forward(engine.move(batch))
+                # the mean over the global batch: engines average over ranks, so each rank's part counts world_size times
+                engine.backward(output.loss, scale=batch.count * engine.world_size / max(1, terms))
+                loss += output.loss.detach().double().cpu() * (batch.count / max(1, terms))
+            result = engine.step()
+            self._advance(fit, order, at, loss, result)
+            if at.step % options.log_every == 0 or at.step in (1, total):
+                self._log(fit, order, at, result, optimizer.param_groups[0]["lr"] / optimizer.param_groups[0]["scale"])
+            reason = self._evaluate(fit, order, at) or fit.stop()
+            if reason is None and options.save_every and at.step % options.save_every == 0:
+                self._save(fit, at)
+        if reason in ("time", "signal"):
+            self._save(fit, at)
+        best = self._select(fit, at) if reason != "signal" else at.step
+        return Outcome(reason or "done", at.step, at.examples, best)
+
+    def _advance(self, fit: Fit, order: Order, at: Position, loss: torch.Tensor, result: StepResult) -> None:
+        """Count the step; stop the run after too many that could not be applied."""
+        start = at.step % order.steps_per_epoch * order.batch_size
+        at.examples += min(order.batch_size, order.examples - start)
+        at.step += 1
+        if result.applied or result.scaler_overflow:
+            at.skipped = 0
+        else:
+            at.skipped += 1
+            fit.events.warned(f"step {at.step}: the loss or a gradient is not finite; the step was skipped")
+        if result.applied:
+            at.loss += float(fit.engine.reduce(loss)) if fit.engine.world_size > 1 else float(loss)
+            at.steps += 1
+        fit.events.stepped(at.step)
+        if at.skipped > self.options.max_skipped_steps:
+            finite = fit.engine.gather(bool(torch.isfinite(loss)))
+            ranks = [rank for rank, good in enumerate(finite) if not good] or list(range(len(finite)))
+            what = "the gradient" if all(finite) else "the loss"
+            raise NonFiniteError(
+                f"step {at.step}: {what} is not finite on rank {', '.join(map(str, ranks))}; training stops here",
+                hint="lower trainer.learning_rate, set trainer.clip, or let trainer.max_skipped_steps pass over it; "
+                "the last checkpoint is good and --resume goes on from it",
+            )
+
+    def _log(self, fit: Fit, order: Order, at: Position, result: StepResult, rate: float) -> None:
+        metrics = {"epoch": at.step / order.steps_per_epoch, "learning_rate": rate}
+        if at.steps:
+            metrics["loss"] = at.loss / at.steps
+        if result.gradient_norm is not None:
+            metrics["gradient_norm"] = float(result.gradient_norm)
+        at.loss, at.steps = 0.0, 0
+        fit.events.logged(at.step, metrics)
+
+    def _evaluate(self, fit: Fit, order: Order, at: Position) -> str | None:
+        """Evaluate and save where it is time to; the reason to stop, if there is one."""
+        every = self.options.evaluate_every or order.steps_per_epoch
+        if (at.step % every and at.step != order.total_steps) or at.selection.judged == at.step:
+            return "patience" if at.selection.exhausted(self.options.patience) else None
+        if fit.evaluate is not None:
+            try:
+                with fit.engine.averaged():
+                    metrics = fit.evaluate()
+            except StopRequested:
+                return fit.stop() or "signal"
+            at.selection.add(at.step, metrics, fit.primary)
+            fit.events.evaluated(at.step, "valid", metrics)
+        else:
+            at.selection.judged = at.step
+        self._save(fit, at)
+        return "patience" if at.selection.exhausted(self.options.patience) else None
+
+    def _save(self, fit: Fit, at: Position) -> None:
+        state = asdict(at) | {"logs": dict(fit.events.position())}
+        keep = () if at.selection.step is None else (at.selection.step,)
+        path = fit.checkpoints.save(at.step, state, fit.engine.save_shards, keep=keep)
+        fit.events.saved(at.step, path)
+
+    def _resume(self, fit: Fit) -> Position:
+        checkpoint: Checkpoint | None = fit.checkpoints.newest()
+        if checkpoint is None:
+            fit.events.rewind({})
+            return Position()
+        state: dict[str, Any] = dict(checkpoint.state)
+        fit.events.rewind(state.pop("logs"))
+        fit.engine.load_shards(checkpoint.path)
+        fit.checkpoints.restore_generators(checkpoint)
+        return Position(**{**state, "selection": Selection(**state["selection"])})
+
+    def _select(self, fit: Fit, at: Position) -> int:
+        """Leave the model with the weights that the options ask for; the step that they are from."""
+        best = at.selection.step
+        if self.options.select == "last" or best is None or best == at.step:
+            return at.step
+        fit.engine.load_shards(fit.checkpoints.at(best).path)
+        return best

@@ -1,0 +1,71 @@
+"""How good are a model's predictions on a split? One pass of forwards, exact on any number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from plait.engine.base import Engine
+from plait.evaluation import Evaluator, share
+from plait.model import Model, NeuralModel
+from plait.task import Split
+from plait.trainer import StopRequested
+from plait.training.batches import evaluation_batches, loader_processes
+
+
+def judge(
+    model: Model,
+    engine: Engine,
+    split: Split,
+    evaluator: Evaluator,
+    *,
+    batch_size: int = 64,
+    workers: int | None = None,
+    stop: Callable[[], str | None] = lambda: None,
+) -> dict[str, float]:
+    """Metrics of a split, with `loss` (mean over its terms) where the model has one.
+
+    Args:
+        evaluator: a fresh one; it has seen the whole split afterwards.
+        batch_size: examples of one forward on one process.
+        stop: asked before every forward; a reason ends the evaluation.
+
+    Raises:
+        StopRequested: `stop` gave a reason.
+    """
+    total, count = 0.0, 0
+    if isinstance(model, NeuralModel):
+        engine.train(False)
+        batches = evaluation_batches(
+            split,
+            model.processor,
+            batch_size=batch_size,
+            rank=engine.rank,
+            world_size=engine.world_size,
+            workers=loader_processes(workers, split),
+            pin_memory=engine.device.type == "cuda",
+        )
+        with torch.inference_mode():
+            for examples, batch in batches:
+                if stop():
+                    raise StopRequested
+                moved = engine.move(batch)
+                output = engine.forward(moved)
+                if output.loss is not None and batch.count:
+                    total += float(output.loss) * batch.count
+                    count += batch.count
+                evaluator.update(model.predict_batch(moved, engine, output), examples)
+        engine.train(True)
+        total, count = float(engine.reduce(total)), int(engine.reduce(float(count)))
+    else:
+        own = share(len(split), rank=engine.rank, world_size=engine.world_size)
+        for first in range(0, len(own), batch_size):
+            if stop():
+                raise StopRequested
+            chunk: list[Any] = [split[index] for index in own[first : first + batch_size]]
+            evaluator.update(model.predict(chunk), chunk)
+    evaluator.reduce(engine)
+    metrics = evaluator.compute()
+    return {"loss": total / count, **metrics} if count else metrics

@@ -1,0 +1,78 @@
+"""How do tensors get to disk and back without executing anything?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from plait.errors import DataError, IntegrityError, did_you_mean
+
+
+def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors to one safetensors file; those that share storage (tied weights) are written once and named."""
+    first: dict[tuple[int, int, torch.Size, tuple[int, ...]], str] = {}
+    unique: dict[str, torch.Tensor] = {}
+    tied: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        key = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.shape, tensor.stride())
+        if tensor.numel() and key in first:
+            tied[name] = first[key]
+            continue
+        first[key] = name
+        unique[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+    save_file(unique, path, metadata={**(metadata or {}), **{f"tied:{name}": other for name, other in tied.items()}})
+
+
+def load_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read what `save_tensors` wrote."""
+    from safetensors import safe_open
+
+    try:
+        tensors: dict[str, torch.Tensor] = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise IntegrityError(f"{path}: not a readable safetensors file ({error})") from error
+    for key, other in metadata.items():
+        if key.startswith("tied:"):
+            tensors[key[5:]] = tensors[other]
+    return tensors
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Weights that a user names: a .safetensors, .bin, .pt or .pth file, or a directory that holds one.
+
+    Nothing in the file is executed: pickled weights are read with `weights_only=True`.
+
+    Raises:
+        DataError: the file is absent, or holds something other than tensors.
+    """
+    if path.is_dir():
+        for name in ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors"):
+            if (path / name).is_file():
+                return read_weights(path / name)
+        listed = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
+        raise DataError(f"{path}: no model.safetensors or pytorch_model.bin in this directory", hint=f"it has {listed}")
+    if not path.is_file():
+        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise DataError(f"{path}: no such file", hint=did_you_mean(path.name, siblings))
+    if path.suffix == ".safetensors":
+        return load_tensors(path)
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling fails in many ways; each means that the file is not plain weights
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(
+            f"{path}: cannot be read as plain weights: {first}",
+            hint="Plait never executes what it reads; convert the file to .safetensors where you trust it",
+        ) from error
+    for key in ("state_dict", "model", "module"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+        raise DataError(f"{path}: holds {type(loaded).__name__}, expected a mapping from names to tensors")
+    return {str(name): tensor for name, tensor in loaded.items()}

@@ -1,0 +1,1 @@
+"""What is learned when an image gets one of several labels, and by which models?"""
