@@ -229,5 +229,6 @@ def _name(kind: str | type, found: Registry) -> str:
     target = f"{kind.__module__}:{kind.__qualname__}"
     for entry in found.entries():
         if getattr(entry.spec, "target", None) == target:
-            return entry.qualified
+            alone = sum(other.name == entry.name for other in found.entries(entry.kind)) == 1
+            return entry.name if alone else entry.qualified
     raise RunError(f"{target}: its spec names another target ({getattr(kind, 'spec', None)})")

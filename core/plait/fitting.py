@@ -17,7 +17,7 @@ import torch
 from plait.artifact import load_model, save_model
 from plait.checkpoint import Checkpoints
 from plait.config import Layer, Recipe, resolve
-from plait.data import limit, resolve_source
+from plait.data import resolve_source
 from plait.engine.base import Engine
 from plait.errors import DataError, EngineError, Interrupted, PlaitError, RecipeError, StorageError
 from plait.evaluation import interval
@@ -33,13 +33,11 @@ from plait.trainer import Fit, Outcome
 from plait.training.judge import judge
 from plait.training.optimization import freeze
 from plait_registry.registry import Registry
-from plait_registry.specs import DatasetSpec
 
 if TYPE_CHECKING:
     from plait.evaluation import Evaluator
 
 logger = logging.getLogger("plait")
-_SYNTHETIC = "synthetic data: generated, not measured in the world"
 
 
 def fit_recipe(
@@ -136,9 +134,9 @@ class _Fitting:
         recipe, run = self._recipe, self._run
         set_seed(recipe.seed)
         task: Task = recipe.task_type(options=recipe.data, seed=recipe.seed)
-        splits = read_splits(task, recipe, self._registry, self._data)
+        splits, source = read_splits(task, recipe, self._registry, self._data)
         self._notes += splits.notes
-        self._check_data(splits)
+        self._check_data(splits, source)
         problem = json.loads(json.dumps(task.problem(splits)))  # what it will be once loaded: no tuples, text keys
         engine = make_engine(recipe, self._registry)
         try:
@@ -152,7 +150,7 @@ class _Fitting:
         finally:
             engine.close()
 
-    def _check_data(self, splits: Splits) -> None:
+    def _check_data(self, splits: Splits, source: str) -> None:
         info = self._run.info.get("data")
         if info and info["fingerprint"] != splits.fingerprint:
             raise DataError(
@@ -160,7 +158,6 @@ class _Fitting:
                 hint="put them back, or train anew with another --out",
             )
         counts = {name: len(part) for name in splits.names() if (part := splits[name]) is not None}
-        source = self._recipe.data.source or "<given from Python>"
         data = {"source": source, "fingerprint": splits.fingerprint, "counts": counts, "notes": list(splits.notes)}
         if splits.index is not None:
             import pyarrow.parquet as pq
@@ -326,24 +323,14 @@ def _fit_baseline(
 
 def read_splits(
     task: Task, recipe: Recipe, registry: Registry, data: Any = None, *, problem: Problem | None = None
-) -> Splits:
-    """The data that a recipe names (or that are given), read by its task and limited as it says."""
-    source = recipe.data.source if data is None else data
-    notes: tuple[str, ...] = ()
-    if source is not None:
-        if isinstance(source, str):
-            notes = _dataset_notes(source, registry)
-        source = resolve_source(source, task=recipe.task_spec, registry=registry)
+) -> tuple[Splits, str]:
+    """The data that a recipe names (or that are given), as its task reads them; and what to call them."""
+    given = recipe.data.source if data is None else data
+    source, description = resolve_source(given, task=recipe.task_spec, registry=registry)
     splits = task.read(source, problem)
-    splits = replace(splits, notes=(*notes, *splits.notes))
-    return splits if recipe.data.limit is None else limit(splits, recipe.data.limit, seed=recipe.seed)
-
-
-def _dataset_notes(name: str, registry: Registry) -> tuple[str, ...]:
-    for entry in registry.entries("dataset"):
-        if isinstance(entry.spec, DatasetSpec) and entry.name == name and entry.spec.synthetic:
-            return (_SYNTHETIC,)
-    return ()
+    if description.endswith("(synthetic)"):
+        splits = replace(splits, notes=("synthetic data: generated, not measured in the world", *splits.notes))
+    return splits, description
 
 
 def make_engine(recipe: Recipe, registry: Registry) -> Engine:

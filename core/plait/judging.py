@@ -30,7 +30,7 @@ def evaluate_run(run: Run, data: Any, *, split: str | None, batch_size: int, reg
     recipe = _data_recipe(run, data, registry)
     task = recipe.task_type(options=recipe.data, seed=recipe.seed)
     given = None if data is None or isinstance(data, str | Path) else data
-    splits = read_splits(task, recipe, registry, given, problem=artifact.problem)
+    splits, _ = read_splits(task, recipe, registry, given, problem=artifact.problem)
     if data is None:
         known = run.info.get("data", {}).get("fingerprint")
         if known != splits.fingerprint:

@@ -33,7 +33,7 @@ class DataOptions(Options):
     on_error: Literal["stop", "skip"] = "stop"
     """What a broken example does: stop before training, or be skipped and counted."""
     limit: int | None = Field(default=None, ge=1)
-    """Keep at most this many examples of each split, drawn by the seed."""
+    """Keep at most this many examples of each split, drawn by the seed (the task does it, keeping its classes)."""
 
 
 class ModelOptions(Options):

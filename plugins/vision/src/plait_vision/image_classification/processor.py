@@ -23,6 +23,7 @@ Crop = Literal["squash", "center", "pad"]
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
 _ZOOM = 0.1  # `light` enlarges or shrinks by up to this part, and shifts by up to this part of each side
+_TURN = math.radians(10)
 _LUMA = np.array([19595, 38470, 7471], dtype=np.uint32)  # ITU-R 601-2 in 16-bit fixed point, as Pillow's "L" has it
 
 
@@ -82,7 +83,7 @@ class ImageProcessor(Processor):
         if augmented and self.augment == "randaugment":
             pixels = self._randaugmented(pixels, keys)
         if augmented:
-            pixels = _zoomed_and_shifted(pixels, keys, flip=self.flip)
+            pixels = _jittered(pixels, keys, flip=self.flip)
         mean, std = (torch.tensor(values, dtype=torch.float32).view(-1, 1, 1) for values in (self.mean, self.std))
         tensors = {"image": pixels.div_(255).sub_(mean).div_(std)}
         if training or all(example.label is not None for example in examples):
@@ -190,21 +191,22 @@ def _resize(pixels: Tensor, height: int, width: int, interpolation: Interpolatio
     return resized if resized.dtype == torch.uint8 else resized.clamp_(0, 255)  # bicubic overshoots
 
 
-def _zoomed_and_shifted(pixels: Tensor, keys: Sequence[Key], *, flip: bool) -> Tensor:
-    """Sample the batch on grids that each key's own numbers zoom, shift and mirror; borders repeat.
+def _jittered(pixels: Tensor, keys: Sequence[Key], *, flip: bool) -> Tensor:
+    """Sample the batch on grids that each key's own numbers zoom, turn, shift and mirror; borders repeat.
 
     The grids are made number by number: `affine_grid` multiplies matrices, whose last bits depend on the batch.
     """
-    drawn = np.stack([key.generator().random(5) for key in keys]).astype(np.float32)
-    zoom = torch.from_numpy(np.exp(math.log1p(_ZOOM) * (2 * drawn[:, 0:2] - 1)))  # of width and height, apart
-    shift = torch.from_numpy(2 * _ZOOM * (2 * drawn[:, 2:4] - 1))  # a side is 2 long in a grid's units
-    if flip:
-        zoom[:, 0] *= torch.from_numpy(np.where(drawn[:, 4] < 0.5, np.float32(-1), np.float32(1)))
-    batch, _, height, width = pixels.shape
+    drawn = torch.from_numpy(np.stack([key.generator().random(6) for key in keys]).astype(np.float32))
+    signed = 2 * drawn[:, :, None, None] - 1  # [batch, 6, 1, 1] in -1..1
+    height, width = pixels.shape[2:]
     columns, rows = ((2 * torch.arange(side, dtype=torch.float32) + 1) / side - 1 for side in (width, height))
-    across = zoom[:, 0, None] * columns + shift[:, 0, None]  # [batch, width]
-    down = zoom[:, 1, None] * rows + shift[:, 1, None]  # [batch, height]
-    grid = torch.stack(
-        (across[:, None, :].expand(batch, height, width), down[:, :, None].expand(batch, height, width)), dim=-1
-    )
+    across, down = columns[None, None, :] * (width / height), rows[None, :, None]  # in units of half the height
+    angle = signed[:, 0] * _TURN
+    turned_across = across * torch.cos(angle) - down * torch.sin(angle)
+    turned_down = across * torch.sin(angle) + down * torch.cos(angle)
+    zoom = torch.exp(signed[:, 1:3] * math.log1p(_ZOOM))  # of width and height, apart
+    shift = signed[:, 3:5] * (2 * _ZOOM)  # a side is 2 long in a grid's units
+    mirror = torch.sign(signed[:, 5] + 1e-9) if flip else 1.0
+    grid_across = turned_across * (height / width) * zoom[:, 0] * mirror + shift[:, 0]
+    grid = torch.stack((grid_across, turned_down * zoom[:, 1] + shift[:, 1]), dim=-1)
     return F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
