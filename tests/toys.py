@@ -10,7 +10,8 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from plait.data import carve
+
+from plait.data import carve, fingerprint
 from plait.errors import InputError
 from plait.evaluation import ClassificationEvaluator, ClassPrediction, Evaluator
 from plait.model import Batch, IterativeModel, Key, Model, NeuralModel, Output, Processor, Progress, State
@@ -32,7 +33,10 @@ def points(count: int = 96, seed: int = 0) -> list[Point]:
     values = np.random.default_rng(seed).normal(size=(count, 4))
     angle = np.arctan2(values[:, 0], values[:, 1])
     names = np.array(["a", "b", "c"])[np.digitize(angle, [-1.0, 1.0])]
-    return [Point(tuple(map(float, row)), str(name), f"p{i}") for i, (row, name) in enumerate(zip(values, names, strict=True))]
+    return [
+        Point(tuple(map(float, row)), str(name), f"p{i}")
+        for i, (row, name) in enumerate(zip(values, names, strict=True))
+    ]
 
 
 class Points(Task):
@@ -49,7 +53,7 @@ class Points(Task):
             everything = list(source)
             rest, valid = carve(len(everything), fraction=0.25, seed=self.seed)
             parts = {"train": [everything[i] for i in rest], "valid": [everything[i] for i in valid]}
-        return Splits(**parts, fingerprint=str(hash(tuple(tuple(part) for part in parts.values())) % 10**8))
+        return Splits(**parts, fingerprint=fingerprint(repr(each) for part in parts.values() for each in part))
 
     def problem(self, splits: Splits) -> Problem:
         return {"labels": ["a", "b", "c"]}
@@ -79,7 +83,9 @@ class PointProcessor(Processor):
             x = x + self.noise * torch.from_numpy(drawn)
         tensors = {"x": x}
         if all(example.label is not None for example in examples):
-            tensors["y"] = torch.tensor([self.labels.index(str(example.label)) for example in examples], dtype=torch.int64)
+            tensors["y"] = torch.tensor(
+                [self.labels.index(str(example.label)) for example in examples], dtype=torch.int64
+            )
         return Batch(tensors, len(examples), len(examples))
 
     def as_json(self) -> dict[str, Any]:

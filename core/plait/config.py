@@ -206,7 +206,7 @@ def resolve(layers: Iterable[Layer], registry: Registry) -> Recipe:
     tree.check_top()
     task, model = _names(tree, registry)
     spec = model.spec
-    assert isinstance(spec, ModelSpec) and isinstance(task.spec, TaskSpec)
+    assert isinstance(spec, ModelSpec)
     if tree.get("model.from") is not None:
         tree.add_first(_earlier_layer(Path(str(tree.get("model.from")))))
     tree.add_first(Layer(f"default of {model.name}", _normal_values(_nested(spec.defaults))))

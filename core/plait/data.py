@@ -41,6 +41,8 @@ def resolve_source(source: Any, *, task: TaskSpec, registry: Registry) -> tuple[
         return source, str(source)
     if source is None or not isinstance(source, str):
         return source, "none" if source is None else "in memory"
+    if not source.strip():
+        raise DataError("data.source is empty", hint=_served(task, registry))
     path = Path(source).expanduser()
     if source.startswith((".", "~")) or path.is_absolute():
         return path, source
@@ -52,7 +54,7 @@ def resolve_source(source: Any, *, task: TaskSpec, registry: Registry) -> tuple[
         raise _no_such_source(source, task, registry, unknown) from None
     spec = entry.spec
     assert isinstance(spec, DatasetSpec)
-    if not {task.name, *(f"{each}:{task.name}" for each in (entry.distribution,))} & set(spec.tasks):
+    if task.name not in {name.rpartition(":")[2] for name in spec.tasks}:  # "plait-vision:vision/..." names it, too
         raise DataError(
             f"data set {source!r} ({entry.owner}) is for {', '.join(spec.tasks)}, not for {task.name}",
             hint=f"for a folder of that name write ./{source}" if path.exists() else _served(task, registry),
@@ -75,7 +77,11 @@ def _no_such_source(source: str, task: TaskSpec, registry: Registry, unknown: Un
 
 def _served(task: TaskSpec, registry: Registry) -> str:
     specs = [entry.spec for entry in registry.entries("dataset")]
-    names = [spec.name for spec in specs if isinstance(spec, DatasetSpec) and task.name in spec.tasks]
+    names = [
+        spec.name
+        for spec in specs
+        if isinstance(spec, DatasetSpec) and task.name in {name.rpartition(":")[2] for name in spec.tasks}
+    ]
     return f"data sets for {task.name}: {', '.join(names) or 'none installed'}"
 
 
@@ -209,8 +215,8 @@ def carve(
     """Draw a part of a split: the same on every platform, for the same seed and labels.
 
     Stratified, every class gives its share, rounded so that the whole part has round(n * fraction) examples (largest
-    remainders first; a class differs from its exact share by less than one). Either way a class keeps at least
-    one example in the rest, so that nothing is judged that could not be learned; a class with a single example stays.
+    remainders first; a class that can give its share differs from it by less than one). Either way a class keeps at
+    least one example in the rest, so that nothing is judged that could not be learned; a single example stays.
     A part with a positive fraction is never empty where any example may be taken.
 
     Args:

@@ -105,7 +105,7 @@ class ClassPrediction:
 class ClassificationEvaluator(Evaluator):
     """Judges one label an example. Examples have `id` and `label`, predictions are `ClassPrediction`.
 
-    It keeps five numbers an example, never probabilities [examples, classes], and it does
+    It keeps five numbers an example, never probabilities [examples, classes], and does
     not know what was classified.
 
     Metrics: `accuracy`; `top5_accuracy` where there are more than five classes; `precision_macro`, `recall_macro` (also

@@ -8,7 +8,7 @@ import logging
 import shlex
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,96 +61,136 @@ def fit_recipe(
         )
     given = recipe.output.directory
     path = Path(given) if given else new_directory(Path("runs"), recipe.task.name, recipe.model_options.name)
-    with locked(path):
-        run = _open(path, recipe, registry, resume)
+    if check_free(path, resume=resume):
+        run = _reopened(path, recipe)
         if run.status == "finished":
             return run
-        with log_file(path / "log.txt"), _status_kept(run, registry, recipe), StopSignals(None) as signals:
-            torch.set_num_threads(recipe.engine.threads or torch.get_num_threads())
-            _Fitting(recipe, registry, run, display, signals, data).carry_out()
+    torch.set_num_threads(recipe.engine.threads or torch.get_num_threads())
+    prepared = _Prepared.make(recipe, registry, data)  # what the user can mend is found before anything is written
+    try:
+        with locked(path):
+            run = _reopened(path, recipe) if check_free(path, resume=resume) else _created(path, recipe)
+            with log_file(path / "log.txt"), _status_kept(run), StopSignals(recipe.trainer.max_time) as signals:
+                _Fitting(recipe, registry, run, prepared, display, signals).carry_out()
+    finally:
+        prepared.engine.close()
     return run
 
 
-def _open(path: Path, recipe: Recipe, registry: Registry, resume: bool) -> Run:
-    if check_free(path, resume=resume):
-        run = Run.open(path)
-        recipe.refuse_changes(run.recipe())
-        if run.status != "finished":
-            run.update(status="running")
-        return run
-    plugins = {each.distribution: each.version for each in (recipe.task, recipe.model)}
+def _reopened(path: Path, recipe: Recipe) -> Run:
+    run = Run.open(path)
+    recipe.refuse_changes(run.recipe())
+    return run
+
+
+def _created(path: Path, recipe: Recipe) -> Run:
+    entries = {each.distribution: each for each in (recipe.task, recipe.model)}
     info = {
         "task": recipe.task.name,
         "model": recipe.model_options.name,
         "seed": recipe.seed,
-        "versions": versions(plugins),
+        "versions": versions({name: each.version for name, each in entries.items()}),
         "plugins": [
             {"name": each.plugin, "distribution": each.distribution, "version": each.version}
-            for each in {each.distribution: each for each in (recipe.task, recipe.model)}.values()
+            for each in entries.values()
         ],
     }
     return Run.create(path, recipe.as_json(), info)
 
 
 @contextlib.contextmanager
-def _status_kept(run: Run, registry: Registry, recipe: Recipe) -> Iterator[None]:
+def _status_kept(run: Run) -> Iterator[None]:
     """However the block ends, run.json says so."""
     command = f"plait train --out {shlex.quote(str(run.path))} --resume"
+    run.update(status="running")
     try:
         yield
-    except Interrupted:
-        run.update(status="interrupted", resume=command)
-        raise
-    except KeyboardInterrupt:
+    except (Interrupted, KeyboardInterrupt):
         run.update(status="interrupted", resume=command)
         raise
     except BaseException as error:
-        logger.error("%s: %s", type(error).__name__, error)
+        logger.info("%s: %s", type(error).__name__, error)
         # a full disk may refuse this too; the first error is what the user must see
         with contextlib.suppress(StorageError):
             run.update(status="failed", error=f"{type(error).__name__}: {error}", resume=command)
         raise
 
 
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What a fit needs, made in memory: data that were read, a model that was created.
+
+    Args:
+        source: what to call the data.
+        notes: what a reader of the run must know.
+    """
+
+    task: Task
+    splits: Splits
+    source: str
+    problem: Problem
+    model: Model
+    engine: Engine
+    notes: tuple[str, ...]
+
+    @classmethod
+    def make(cls, recipe: Recipe, registry: Registry, data: Any) -> _Prepared:
+        set_seed(recipe.seed)
+        task: Task = recipe.task_type(options=recipe.data, seed=recipe.seed)
+        splits, source = read_splits(task, recipe, registry, data)
+        if (splits.train is None or not len(splits.train)) and getattr(recipe.trainer, "epochs", None) != 0:
+            raise DataError("there are no training examples", hint="trainer.epochs=0 makes a run of given weights")
+        problem = json.loads(json.dumps(task.problem(splits)))  # what it will be once loaded: no tuples, text keys
+        engine = make_engine(recipe, registry)
+        earlier = None
+        if recipe.model_options.from_ is not None:
+            earlier = load_model(Path(recipe.model_options.from_) / "model", registry).model
+        model = create_model(recipe, problem, splits, engine, earlier)
+        notes = [*splits.notes, *getattr(model, "notes", ())]
+        if earlier is not None:
+            try:
+                notes += [f"model.from: {note}" for note in model.start_from(earlier)]
+            except (NotImplementedError, TypeError) as error:
+                raise RecipeError(f"model.from={recipe.model_options.from_}: {error}") from error
+        if isinstance(model, NeuralModel):
+            freeze(model, recipe.model_options.freeze)
+        elif recipe.model_options.freeze:
+            raise RecipeError(f"model.freeze: {recipe.model_options.name} has no named parameters to freeze")
+        return cls(task, splits, source, problem, model, engine, tuple(notes))
+
+
 class _Fitting:
-    """One carrying-out of a recipe: read, create, fit, judge, save, report, in this order."""
+    """One carrying-out of a recipe: fit, judge, save, report, in this order."""
 
     def __init__(
         self,
         recipe: Recipe,
         registry: Registry,
         run: Run,
+        prepared: _Prepared,
         display: Display | None,
         signals: StopSignals,
-        data: Any,
     ) -> None:
         self._recipe, self._registry, self._run = recipe, registry, run
-        self._display, self._signals, self._data = display, signals, data
+        self._display, self._signals = display, signals
+        self._notes = list(prepared.notes)
+        self._prepared = prepared
         self._begun = time.monotonic()
-        self._deadline = StopSignals(recipe.trainer.max_time)  # only its clock is used
-        self._notes: list[str] = []
 
     def carry_out(self) -> None:
-        recipe, run = self._recipe, self._run
-        set_seed(recipe.seed)
-        task: Task = recipe.task_type(options=recipe.data, seed=recipe.seed)
-        splits, source = read_splits(task, recipe, self._registry, self._data)
-        self._notes += splits.notes
-        self._check_data(splits, source)
-        problem = json.loads(json.dumps(task.problem(splits)))  # what it will be once loaded: no tuples, text keys
-        engine = make_engine(recipe, self._registry)
-        try:
-            model = self._create(problem, splits, engine)
-            run.update(engine=engine.name, processes=engine.world_size, device=str(engine.device))
-            outcome = self._fit(task, model, problem, splits, engine)
-            if outcome is not None and outcome.reason == "signal":
-                self._interrupted(outcome)
-            with engine.averaged():
-                self._finish(task, model, problem, splits, engine, outcome)
-        finally:
-            engine.close()
+        made, run = self._prepared, self._run
+        self._record_data(made.splits, made.source)
+        run.update(engine=made.engine.name, processes=made.engine.world_size, device=str(made.engine.device))
+        for note in self._notes:
+            logger.warning(note)
+        set_seed(self._recipe.seed)  # dropout starts here, whatever creating the model drew
+        outcome = self._fit(made.task, made.model, made.problem, made.splits, made.engine)
+        if outcome is not None and outcome.reason == "signal":
+            self._interrupted(outcome)
+        with made.engine.averaged():
+            self._finish(made.task, made.model, made.problem, made.splits, made.engine, outcome)
 
-    def _check_data(self, splits: Splits, source: str) -> None:
+    def _record_data(self, splits: Splits, source: str) -> None:
         info = self._run.info.get("data")
         if info and info["fingerprint"] != splits.fingerprint:
             raise DataError(
@@ -165,29 +205,6 @@ class _Fitting:
             with storage(f"{self._run.path / 'splits.parquet'}: could not be written"):
                 pq.write_table(splits.index, self._run.path / "splits.parquet")
         self._run.update(data=data)
-        for note in splits.notes:
-            logger.warning(note)
-
-    def _create(self, problem: Problem, splits: Splits, engine: Engine) -> Model:
-        recipe = self._recipe
-        earlier = None
-        if recipe.model_options.from_ is not None:
-            earlier = load_model(Path(recipe.model_options.from_) / "model", self._registry).model
-        model = create_model(recipe, problem, splits, engine, earlier)
-        if earlier is not None:
-            try:
-                notes = model.start_from(earlier)
-            except (NotImplementedError, TypeError) as error:
-                raise RecipeError(f"model.from={recipe.model_options.from_}: {error}") from error
-            self._notes += [f"model.from: {note}" for note in notes]
-        self._notes += list(getattr(model, "notes", ()))
-        if isinstance(model, NeuralModel):
-            freeze(model, recipe.model_options.freeze)
-        elif recipe.model_options.freeze:
-            raise RecipeError(f"model.freeze: {recipe.model_options.name} has no named parameters to freeze")
-        for note in self._notes[len(splits.notes) :]:
-            logger.warning(note)
-        return model
 
     def _fit(self, task: Task, model: Model, problem: Problem, splits: Splits, engine: Engine) -> Outcome | None:
         recipe, run = self._recipe, self._run
@@ -200,10 +217,9 @@ class _Fitting:
         valid = splits.valid
         status = "failed"
         try:
-            if splits.train is None or len(splits.train) == 0:
-                if getattr(recipe.trainer, "epochs", None) != 0:
-                    raise DataError("there are no training examples", hint="trainer.epochs=0 keeps weights as given")
-                engine.setup(model, None, clip=None, average=None)  # type: ignore[arg-type]  # epochs: a NeuralModel
+            if splits.train is None or not len(splits.train):
+                assert isinstance(model, NeuralModel)  # only the gradient trainer has epochs=0
+                engine.setup(model, None, clip=None, average=None)
                 status = "finished"
                 return None
 
@@ -211,7 +227,8 @@ class _Fitting:
                 assert valid is not None
                 return judge(
                     model, engine, valid, task.evaluator(problem, valid),
-                    batch_size=_evaluation_batch_size(recipe), workers=recipe.trainer.workers, stop=self._stop,
+                    batch_size=_evaluation_batch_size(recipe), workers=recipe.trainer.workers,
+                    stop=self._signals.reason,
                 )  # fmt: skip
 
             assert recipe.trainer_type is not None
@@ -220,16 +237,13 @@ class _Fitting:
                     model=model, engine=engine, train=splits.train, seed=recipe.seed,
                     evaluate=evaluate if valid is not None and len(valid) else None,
                     primary=recipe.task_spec.primary_metric, checkpoints=checkpoints, events=listeners,
-                    stop=self._stop,
+                    stop=self._signals.reason,
                 )
             )  # fmt: skip
             status = {"signal": "interrupted", "time": "stopped"}.get(outcome.reason, "finished")
             return outcome
         finally:
             listeners.fit_ended(status)
-
-    def _stop(self) -> str | None:
-        return self._signals.reason() or self._deadline.reason()
 
     def _interrupted(self, outcome: Outcome) -> None:
         number = self._signals.received or 2
@@ -291,9 +305,10 @@ class _Fitting:
             if name == recipe.model_options.name:
                 continue
             try:
-                results[name] = _fit_baseline(name, recipe, self._registry, task, problem, splits, self._stop)
+                results[name] = _fit_baseline(name, recipe, self._registry, task, problem, splits, self._signals.reason)
             except PlaitError as error:
-                logger.warning("baseline %s: %s", name, error.message)
+                self._notes.append(f"baseline {name}: {error.message}")
+                logger.warning(self._notes[-1])
         return results
 
 
@@ -358,7 +373,7 @@ def create_model(recipe: Recipe, problem: Problem, splits: Splits, engine: Engin
     fitted = None
     if engine.rank == 0:
         if isinstance(earlier, NeuralModel):
-            fitted = kind.take_processor(earlier.processor, options=options, problem=problem)
+            fitted = kind.take_processor(earlier.processor, options=options, problem=problem, train=train)
         else:
             fitted = kind.fit_processor(options=options, problem=problem, train=train, seed=seed)
     if engine.world_size > 1:

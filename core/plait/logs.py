@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from plait.run import without_nan
 from plait.sealed import storage
@@ -89,7 +89,7 @@ class MetricsFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file: TextIO | None = None
+        self._file: BinaryIO | None = None
         self._started = time.monotonic()
 
     def rewind(self, position: int) -> None:
@@ -98,7 +98,8 @@ class MetricsFile:
             self._path.touch()
             with self._path.open("r+b") as file:
                 file.truncate(position)
-            self._file = self._path.open("a", encoding="utf-8")
+            # unbuffered: on a full disk nothing is left over for close() to fail on
+            self._file = self._path.open("ab", buffering=0)
 
     def position(self) -> int:
         return self._path.stat().st_size if self._path.exists() else 0
@@ -110,8 +111,7 @@ class MetricsFile:
         seconds = round(time.monotonic() - self._started, 3)
         line = {"step": step, "split": split, "metrics": without_nan(dict(metrics)), "seconds": seconds}
         with storage(f"{self._path}: could not be written"):
-            self._file.write(json.dumps(line) + "\n")
-            self._file.flush()
+            self._file.write(f"{json.dumps(line)}\n".encode())
 
     def close(self) -> None:
         if self._file is not None:
@@ -125,22 +125,36 @@ class TensorBoard:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._writer: Any = None
+        self._broken = False
 
     def clear(self) -> None:
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
+        if self._broken:
+            return
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
             self._writer = SummaryWriter(str(self._directory), purge_step=step)  # type: ignore[no-untyped-call]
-        for name, number in metrics.items():
-            self._writer.add_scalar(f"{split}/{name}", number, step)
+        try:
+            for name, number in metrics.items():
+                self._writer.add_scalar(f"{split}/{name}", number, step)
+        except OSError as error:  # a picture of the run is not worth the run
+            self._give_up(error)
 
     def close(self) -> None:
         if self._writer is not None:
-            self._writer.close()
+            try:
+                self._writer.close()
+            except OSError as error:
+                self._give_up(error)
             self._writer = None
+
+    def _give_up(self, error: OSError) -> None:
+        if not self._broken:
+            logger.warning("%s: TensorBoard events are no longer written: %s", self._directory, error)
+        self._broken = True
 
 
 class Display:
@@ -224,6 +238,7 @@ def log_file(path: Path) -> Iterator[None]:
         handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handler.setLevel(logging.INFO)
+    handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk is told by what matters
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(min(level or logging.INFO, logging.INFO))

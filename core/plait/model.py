@@ -164,7 +164,7 @@ class NeuralModel(Model, nn.Module):
 
     ProcessorType: ClassVar[type[Processor]]
 
-    prefers_channels_last: ClassVar[bool] = False
+    prefers_channels_last: bool = False
 
     def __init__(self, *, options: Any, problem: Problem, processor: Any) -> None:
         nn.Module.__init__(self)
@@ -178,8 +178,8 @@ class NeuralModel(Model, nn.Module):
         """Fit the preprocessing on `train`: on rank 0, then broadcast."""
 
     @classmethod
-    def take_processor(cls, processor: Any, *, options: Any, problem: Problem) -> Any:
-        """The preprocessing of an earlier run that this model starts from (`model.from`)."""
+    def take_processor(cls, processor: Any, *, options: Any, problem: Problem, train: Split | None) -> Any:
+        """The preprocessing of an earlier run that this model starts from (`model.from`), for this problem's labels."""
         return processor
 
     @classmethod

@@ -203,7 +203,7 @@ def migrate(info: dict[str, Any], schema: Any, file: Path) -> dict[str, Any]:
     if not isinstance(schema, int) or schema > SCHEMA:
         raise RunError(
             f"{file}: schema version {schema}, and this plait ({_version('plait')}) reads up to {SCHEMA}",
-            hint=f"pip install --upgrade plait  (the run was written by plait {info.get('versions', {}).get('plait', '?')})",
+            hint=f"pip install --upgrade plait (plait {info.get('versions', {}).get('plait', '?')} wrote the run)",
         )
     while schema < SCHEMA:
         if schema not in MIGRATIONS:

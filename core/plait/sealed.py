@@ -59,7 +59,7 @@ def verify(directory: Path) -> None:
     for path in (complete, manifest):
         if not path.is_file():
             raise IntegrityError(f"{path}: missing; the directory was not written to its end")
-    if complete.read_bytes().strip() != _sha256(manifest).encode():
+    if complete.read_bytes() != f"{_sha256(manifest)}\n".encode():
         raise IntegrityError(f"{manifest} and {complete} disagree: one of them was changed after it was written")
     entries: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))["files"]
     for path in _files(directory):

@@ -147,7 +147,7 @@ def _named(values: Mapping[str, Any]) -> Table:
 def notes(document: Mapping[str, Any]) -> list[str]:
     """What a reader must know, of the data and of the run."""
     data = document.get("data") or {}
-    return [str(note) for note in (*(data.get("notes") or ()), *(document.get("notes") or ()))]
+    return [str(note) for note in (*(data.get("notes") or ()), *(document.get("notes") or ())) if note]
 
 
 def commands(directory: Path, document: Mapping[str, Any]) -> str:
@@ -156,8 +156,8 @@ def commands(directory: Path, document: Mapping[str, Any]) -> str:
     place = str(whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole)
     run = shlex.quote(place)
     lines = [f"plait predict {run} INPUT...", f"plait evaluate {run}"]
-    if document.get("task") and document.get("status") not in (None, "finished"):
-        lines.append(f"plait train {shlex.quote(str(document['task']))} --out {run} --resume")
+    if document.get("status") not in (None, "finished"):
+        lines.append(f"plait train --out {run} --resume")
     return "\n".join([*lines, f"# in Python: predictor = plait.load({place!r})"])
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from plait.errors import DataError, did_you_mean
+from plait.textlines import count_quotes, csv_records, explain_csv, text_lines
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,7 +68,7 @@ class Table:
         if self.lines is not None:
             return {row: f"{self.path}:{self.lines[row]}" for row in wanted}
         found: dict[int, str] = {}
-        for row, (line, _) in enumerate(_csv_records(self.path, kind)):  # row 0 is the header
+        for row, (line, _) in enumerate(csv_records(self.path, kind)):  # row 0 is the header
             if len(found) == len(wanted):
                 break
             if row - 1 == wanted[len(found)]:
@@ -101,12 +101,7 @@ def read_table(
             that are not UTF-8, a null in a required field, values of several types, no rows at all.
     """
     path = Path(path)
-    kind = TABLE_SUFFIXES.get(path.suffix.lower())
-    if kind is None:
-        raise DataError(
-            f"{path}: {path.suffix or 'a file without a suffix'} is no table that can be read",
-            hint=f"supported: {', '.join(TABLE_SUFFIXES)}",
-        )
+    kind = _format(path)
     wanted = _columns(path, required, optional, fields or {})
     with _opened(path):
         if path.stat().st_size == 0:
@@ -119,6 +114,39 @@ def read_table(
         for field in required:
             _check_null(table, field, wanted[field])
     return table
+
+
+def column_names(path: Path | str) -> list[str]:
+    """The columns of a table file, in order (of JSONL: the fields of its first line), for tasks that use them all.
+
+    Raises:
+        DataError: as `read_table`.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = Path(path)
+    kind = _format(path)
+    with _opened(path):
+        try:
+            if kind == "Parquet":
+                return list(pq.read_schema(path).names)
+        except pa.ArrowException as error:
+            raise DataError(f"{path} is not a Parquet file, or is damaged: {error}") from error
+        found = next(_json_rows(path), (0, {})) if kind == "JSONL" else next(csv_records(path, kind), (0, []))
+    if not found[0]:
+        raise DataError(f"{path} is empty: it has no columns")
+    return list(found[1])
+
+
+def _format(path: Path) -> str:
+    kind = TABLE_SUFFIXES.get(path.suffix.lower())
+    if kind is None:
+        raise DataError(
+            f"{path}: {path.suffix or 'a file without a suffix'} is no table that can be read",
+            hint=f"supported: {', '.join(TABLE_SUFFIXES)}",
+        )
+    return kind
 
 
 @contextmanager
@@ -195,7 +223,7 @@ def _read_csv(path: Path, wanted: Mapping[str, str], needed: frozenset[str], typ
     from pyarrow import csv as arrow
 
     kind = TABLE_SUFFIXES[path.suffix.lower()]
-    line, header = next(_csv_records(path, kind), (0, []))
+    line, header = next(csv_records(path, kind), (0, []))
     if not line:
         raise DataError(f"{path} is empty: it has no header")
     present = _present(path, wanted, needed, header, line)
@@ -211,75 +239,11 @@ def _read_csv(path: Path, wanted: Mapping[str, str], needed: frozenset[str], typ
             ),
         )
     except pa.ArrowInvalid as error:
-        _explain_csv(path, kind, header, as_read, str(error))
-    if quote and _quotes(path) % 2:  # pyarrow takes the whole rest of the file as one cell without a word
-        for _ in _csv_records(path, kind):
+        explain_csv(path, kind, header, as_read, str(error))
+    if quote and count_quotes(path) % 2:  # pyarrow takes the whole rest of the file as one cell without a word
+        for _ in csv_records(path, kind):
             pass
     return Table(path, data.rename_columns(list(present)))
-
-
-def _quotes(path: Path) -> int:
-    with path.open("rb") as file:
-        return sum(block.count(b'"') for block in iter(lambda: file.read(_BLOCK), b""))
-
-
-def _text_lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file with their ends, as the csv module wants them."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{path}:{number}: byte {error.start + 1} of the line (0x{line[error.start]:02x}) is not UTF-8",
-                    hint="convert the file: iconv -f LATIN1 -t UTF-8 (or -f UTF-16)",
-                ) from error
-
-
-def _csv_records(path: Path, kind: str) -> Iterator[tuple[int, list[str]]]:
-    """The line where each record begins, and its cells; empty lines are no records."""
-    reader = (
-        csv.reader(_text_lines(path), strict=True)
-        if kind == "CSV"
-        else csv.reader(_text_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE)
-    )
-    line = 1
-    while True:
-        try:
-            record = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            end = "unexpected end of data" in str(error)
-            raise DataError(
-                f"{path}:{line}: " + ("a quote is opened and never closed" if end else f"not CSV: {error}"),
-                hint='inside a quoted cell a quote is written twice: "say ""hi"""; text with bare quotes can be TSV',
-            ) from error
-        if record:
-            yield line, record
-        line = reader.line_num + 1
-
-
-def _explain_csv(path: Path, kind: str, header: list[str], types: Mapping[str, pa.DataType], found: str) -> NoReturn:
-    """Say on which line the file that pyarrow refused is wrong."""
-    import pyarrow as pa
-
-    typed = [(header.index(column), column, type_) for column, type_ in types.items() if type_ != pa.string()]
-    for line, record in _csv_records(path, kind):
-        if len(record) != len(header):
-            raise DataError(
-                f"{path}:{line}: {len(record)} cells where the header has {len(header)} columns",
-                hint="quote cells that hold a comma" if kind == "CSV" else "remove tabs inside cells",
-                details={"file": str(path), "line": line, "expected": len(header), "found": len(record)},
-            )
-        if record == header:
-            continue
-        for position, column, type_ in typed:
-            try:
-                pa.scalar(record[position], pa.string()).cast(type_)
-            except pa.ArrowInvalid as error:
-                raise DataError(f"{path}:{line}: {column!r} is {record[position]!r}; expected {type_}") from error
-    raise DataError(f"{path}: {found}")
 
 
 # JSONL
@@ -315,7 +279,7 @@ def _read_jsonl(path: Path, wanted: Mapping[str, str], needed: frozenset[str], t
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for line, text in enumerate(_text_lines(path), start=1):
+    for line, text in enumerate(text_lines(path), start=1):
         if not text.strip():
             continue
         try:

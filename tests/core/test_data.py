@@ -92,6 +92,11 @@ def test_an_unknown_source_gets_near_names_of_both_kinds() -> None:
     assert "apples, pears" in str(caught.value.hint)
 
 
+def test_an_empty_source_is_not_the_working_directory() -> None:
+    with pytest.raises(DataError, match=r"data\.source is empty"):
+        resolve_source(" ", task=TASK, registry=registry())
+
+
 def test_a_data_set_of_another_task_is_refused() -> None:
     with pytest.raises(DataError, match=r"'stones' .* is for rock/sorting, not for fruit/sorting") as caught:
         resolve_source("stones", task=TASK, registry=registry())
@@ -228,7 +233,17 @@ def test_no_limit_keeps_all() -> None:
 
 def test_fingerprints_tell_sequences_apart(tmp_path: Path) -> None:
     assert fingerprint(["a", "b"]) == fingerprint(iter(["a", "b"]))
-    different = [["ab"], ["a", "b"], ["b", "a"], [b"ab"], ["1"], [1], [None], ["None"], []]
+    different: list[list[str | int | bytes | None]] = [
+        ["ab"],
+        ["a", "b"],
+        ["b", "a"],
+        [b"ab"],
+        ["1"],
+        [1],
+        [None],
+        ["None"],
+        [],
+    ]
     assert len({fingerprint(each) for each in different}) == len(different)
     (tmp_path / "x").write_bytes(b"content" * 1000)
     assert digest_file(tmp_path / "x") == digest(b"content" * 1000)

@@ -86,6 +86,15 @@ def test_equals_scikit_learn() -> None:
     assert found == pytest.approx(expected, abs=1e-6)
 
 
+def test_calibration_bins_are_closed_on_the_right() -> None:
+    evaluator = ClassificationEvaluator(["no", "yes"])
+    evaluator.update(
+        [ClassPrediction(np.array([0.55, 0.45])), ClassPrediction(np.array([0.6, 0.4]))],  # both in (8/15, 9/15]
+        [SimpleNamespace(id="wrong", label="yes"), SimpleNamespace(id="right", label="no")],
+    )
+    assert evaluator.compute()["calibration_error"] == pytest.approx(abs(1 - (0.55 + 0.6)) / 2)
+
+
 @pytest.mark.slow  # importing torchmetrics takes as long as all the other tests of this file
 def test_equals_torchmetrics() -> None:
     import torch

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import plait
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
+import plait
 from plait.errors import NonFiniteError, RecipeError
 from plait.model import Key
 from plait.training.batches import Order
 from plait.training.optimization import GradientOptions, freeze, make_optimizer, schedule
 from plait.weights import load_tensors
-
 from tests.toys import Net, NetOptions, Point, PointProcessor, Points, points
 
 QUIET = {"baselines": False, "report": False, "tensorboard": False}
@@ -30,8 +30,8 @@ def train(out: Path, *, data: Any = None, model: dict[str, Any] | None = None, *
     engine = options.pop("engine", None)
     settings = {"epochs": 4, "batch_size": 16, "log_every": 1, **options}
     return plait.train(
-        Points, {"name": "toy/net", **(model or {})}, data or points(), seed=3, out=out, trainer=settings, engine=engine,
-        output=QUIET, resume=resume, registry=plait.registry(Points, Net),
+        Points, {"name": "toy/net", **(model or {})}, data or points(), seed=3, out=out, trainer=settings,
+        engine=engine, output=QUIET, resume=resume, registry=plait.registry(Points, Net),
     )  # fmt: skip
 
 
@@ -121,7 +121,10 @@ def test_groups_by_name_have_their_own_rate_and_a_pattern_without_parameters_is_
     options = GradientOptions.model_validate({"groups": {"head.*": {"learning_rate_scale": 10}}})
     scales = {group["scale"]: group["params"] for group in make_optimizer(model, options).param_groups}
     assert {id(each) for each in model.head.parameters()} <= {
-        id(each) for group in make_optimizer(model, options).param_groups if group["scale"] == 10 for each in group["params"]
+        id(each)
+        for group in make_optimizer(model, options).param_groups
+        if group["scale"] == 10
+        for each in group["params"]
     }
     assert set(scales) == {1.0, 10.0}
     with pytest.raises(RecipeError, match=r"'haed' names no trainable parameter") as raised:
@@ -272,7 +275,13 @@ def test_every_example_is_seen_once_an_epoch_on_any_number_of_ranks(
     batch = max(batch, world)
     orders = [
         Order(
-            examples=examples, epochs=epochs, batch_size=batch, seed=7, micro_batch_size=micro, rank=rank, world_size=world
+            examples=examples,
+            epochs=epochs,
+            batch_size=batch,
+            seed=7,
+            micro_batch_size=micro,
+            rank=rank,
+            world_size=world,
         )
         for rank in range(world)
     ]
@@ -283,7 +292,7 @@ def test_every_example_is_seen_once_an_epoch_on_any_number_of_ranks(
         assert len({len(each) for each in plans}) == 1  # as many forwards on every rank
         together = [index for each in plans for _, part in each for index in part]
         single = Order(examples=examples, epochs=epochs, batch_size=batch, seed=7)
-        assert together == [index for _, part in list(single.steps(at))[0] for index in part]
+        assert together == [index for _, part in next(single.steps(at)) for index in part]
         seen[at // orders[0].steps_per_epoch] += together
     assert all(sorted(each) == list(range(examples)) for each in seen.values())
     start = min(start, orders[0].total_steps)

@@ -125,7 +125,7 @@ def test_what_users_named_is_text_wherever_it_appears(tmp_path: Path) -> None:
         baselines={HOSTILE: {"test": {"accuracy": 0.1}}},
         recipe={HOSTILE: HOSTILE},
     )
-    figure = confusion_matrix(np.array([[3, 1], [0, 2]]), [HOSTILE, "$"])
+    figure = confusion_matrix(np.array([[3, 1], [0, 2]]), ["\udc80\x00<b>", r"$\oops$"])
     lines = [{"step": step, "split": "train", "metrics": {HOSTILE: 1.0}} for step in (1, 2)]
     section = Section(HOSTILE, HOSTILE, Table((HOSTILE,), ((HOSTILE,),)), figure)
     page = written(tmp_path, hostile, lines, [section])
@@ -204,7 +204,7 @@ def test_the_card_says_how_to_use_the_run_and_what_is_synthetic(
     assert "| loss | 0.0500 |" in card
     assert "| log\\_loss | – |" in card
     assert "plait predict 'my runs' INPUT..." in card
-    assert "plait train vision/image-classification --out 'my runs' --resume" in card
+    assert "plait train --out 'my runs' --resume" in card
     assert "**synthetic data**" in card
     assert "synthetic data" in page.text
     write_report(run, document(), [], [])
@@ -216,13 +216,13 @@ def test_figures_are_reproducible_follow_the_colour_scheme_and_leave_no_trace() 
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    steps = list(range(20_000))
-    figure = curves("loss", [Line("train", steps, [1 / (step + 1) for step in steps])])
-    assert figure == curves("loss", [Line("train", steps, [1 / (step + 1) for step in steps])])
+    line = Line("train", range(20_000), np.random.default_rng(0).random(20_000).tolist())
+    figure = curves("loss", [line])
+    assert figure == curves("loss", [line])
     assert dict(matplotlib.rcParams) == before
     assert b"currentColor" in figure
     assert b"prefers-color-scheme:dark" in figure
-    assert len(figure) < 100_000, "twenty thousand points are averaged down"
+    assert len(figure) < 50_000, "twenty thousand points are averaged down"
 
 
 def test_importing_is_cheap_and_drawing_keeps_clear_of_pyplot() -> None:

@@ -1,0 +1,126 @@
+"""What happens between a shell and a verb: what is set before it runs, and what is said and returned after it?
+
+Importing this imports click and nothing else of weight; a verb's module is imported when the verb is used.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import click
+
+from plait.cli.output import Output
+from plait.cli.session import Session
+from plait.cli.verbs import cli
+from plait_registry.errors import PlaitError
+from plait_registry.targets import blame, describe
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the console script `plait` is this.
+
+    Args:
+        argv: the words after `plait`; None: those of this process.
+
+    Returns:
+        0 done; 1 failed; 2 what the user can mend; 130 after Ctrl-C, 143 after SIGTERM.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    # Two waiting OpenMP threads that spin take the cores from those that work: 3 to 16 times the time of small batches
+    # on a shared machine. It must be set before torch loads, and only a program's own start may decide it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with Output(machine=_wants_json(words)) as output, _termination_raises():
+        session = Session(output)
+        session.forbid_hub()
+        try:
+            return _run(words, session)
+        except BrokenPipeError:  # the reader of our output has gone (`| head`): nobody is left to tell
+            output.abandon()
+            return 1
+
+
+def _run(words: list[str], session: Session) -> int:
+    output = session.output
+    try:
+        try:
+            code = cli.main(words, prog_name="plait", standalone_mode=False, obj=session)
+            output.flush()
+            return code if isinstance(code, int) else 0
+        except click.Abort as error:  # what click makes of KeyboardInterrupt and EOFError
+            raise error.__cause__ or KeyboardInterrupt from None
+    except KeyboardInterrupt as error:
+        code = 143 if isinstance(error, _Terminated) else 130
+        output.error({"error": {"type": "Interrupted", "message": "interrupted"}})
+        return code
+    except click.ClickException as error:
+        output.error(_usage(error))
+        return error.exit_code
+    except BrokenPipeError:
+        raise
+    except PlaitError as error:
+        _traceback(session)
+        output.error(error.as_json())
+        return error.exit_code
+    except Exception as error:
+        _traceback(session)
+        place = blame(error, "plait")
+        message = f"internal error: {describe(error)}" + (f" ({place})" if place else "")
+        body: dict[str, Any] = {"type": "InternalError", "message": message}
+        if not session.debug:
+            body["hint"] = "run it with --debug for the traceback"
+        output.error({"error": body})
+        return 1
+
+
+def _usage(error: click.ClickException) -> dict[str, Any]:
+    """A wrong command line, in the shape of every other error."""
+    body = {"type": "UsageError" if isinstance(error, click.UsageError) else "ClickException"}
+    body["message"] = error.format_message()
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        body["hint"] = f"`{context.command_path} --help` says what it takes"
+    return {"error": body}
+
+
+def _traceback(session: Session) -> None:
+    if session.debug:
+        import traceback
+
+        traceback.print_exc()
+
+
+def _wants_json(words: Sequence[str]) -> bool:
+    """Whether stdout belongs to a program. Known before parsing, so that a wrong command line is answered in JSON too."""
+    before = words[: words.index("--")] if "--" in words else words
+    return "--json" in before or "--jsonl" in before
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM outside a fit. What lets Ctrl-C pass, discovery above all, lets it pass too."""
+
+
+@contextmanager
+def _termination_raises() -> Iterator[None]:
+    """Inside, SIGTERM unwinds as Ctrl-C does; a fit sets its own handler and gives this one back."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    try:
+        previous = signal.signal(signal.SIGTERM, handle)
+    except ValueError:  # not the main thread: a program runs us, and signals are its own business
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+__all__ = ["cli", "main"]

@@ -74,7 +74,7 @@ class GradientTrainer(Trainer):
             loss = torch.zeros((), dtype=torch.float64)
             for batch in micro_batches:
                 output = engine.forward(engine.move(batch))
-                # the mean over the global batch: engines average over ranks, so each rank's part counts world_size times
+                # the mean over the global batch: engines average over ranks, so each rank counts world_size times
                 engine.backward(output.loss, scale=batch.count * engine.world_size / max(1, terms))
                 loss += output.loss.detach().double().cpu() * (batch.count / max(1, terms))
             result = engine.step()

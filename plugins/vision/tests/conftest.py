@@ -12,7 +12,7 @@ from PIL import Image
 MakeFolder = Callable[..., Path]
 
 
-@pytest.fixture()
+@pytest.fixture
 def make_folder(tmp_path: Path) -> MakeFolder:
     """A function that writes folders of images: make_folder("train/cat", "train/dog", count=3)."""
 

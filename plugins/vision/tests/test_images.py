@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import threading
 import warnings
 from pathlib import Path
@@ -82,7 +84,7 @@ def test_exif_orientation_is_undone(format_: str, orientation: int) -> None:
         pytest.skip("this PIL has no WebP")
     upright = Image.new("RGB", (32, 16), "white")
     upright.paste((0, 0, 0), (0, 0, 16, 8))  # black at the top left
-    turn = [None, 0, 3, 1, 5, 4, 6, 2][orientation - 1]  # what a camera held like that would have stored
+    turn = [None, 0, 3, 1, 5, 2, 6, 4][orientation - 1]  # what a camera held like that would have stored
     stored = upright if turn is None else upright.transpose(Image.Transpose(turn))
     exif = Image.Exif()
     exif[274] = orientation
@@ -158,3 +160,13 @@ def test_warnings_of_pil_stay_inside_and_filters_come_back(recwarn: pytest.Warni
     assert read_image(corrupt).shape == (4, 8, 3)
     assert not recwarn.list
     assert list(warnings.filters) == before
+
+
+def test_what_pil_logs_does_not_reach_the_terminal(tmp_path: Path) -> None:
+    samples = b"\x15\x01\x03\x00\x01\x00\x00\x00"  # TIFF tag 277, samples per pixel: a short, one value
+    data = encoded(Image.new("RGB", (4, 4)), "TIFF")
+    (tmp_path / "odd.tif").write_bytes(data.replace(samples + b"\x03", samples + b"\x71"))
+    program = "import sys; from plait_vision.images import read_image; read_image(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "odd.tif")], capture_output=True, text=True)
+    assert done.stderr.rstrip().endswith("not an image, or in no supported format"), done.stderr
+    assert "More samples per pixel than can be decoded" not in done.stderr

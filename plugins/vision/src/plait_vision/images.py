@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import threading
 import warnings
 from contextlib import ExitStack
@@ -104,7 +105,8 @@ def read_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 def read_shape(source: Any, *, max_pixels: int = MAX_PIXELS) -> Shape:
     """The shape that `read_image` will give, from the header where there is one; errors as there.
 
-    A truncated file passes: only decoding finds that.
+    A truncated file passes, and the EXIF orientation of a PNG that has it behind its pixels is missed: only decoding
+    finds these.
     """
     if isinstance(source, np.ndarray) or _is_pil(source):
         height, width, channels = read_image(source, max_pixels=max_pixels).shape
@@ -112,7 +114,10 @@ def read_shape(source: Any, *, max_pixels: int = MAX_PIXELS) -> Shape:
     with _quiet:
         image = _opened(_bytes(source), max_pixels)
         width, height = image.size
-        turned = _orientation(image) >= 5
+        if image.format == "PNG" and "exif" not in image.info:
+            turned = False  # PIL would decode all pixels to look for EXIF behind them
+        else:
+            turned = _orientation(image) >= 5
         if turned and image.format == "TIFF":  # PIL turns these itself, on opening or on loading by version
             height, width = read_image(source, max_pixels=max_pixels).shape[:2]
         elif turned:
@@ -135,6 +140,8 @@ class _Quiet:
         self._lock = threading.Lock()
         self._inside = 0
         self._saved = ExitStack()
+        # Some of PIL's plugins log errors that they raise as well; without any handler these would go to stderr.
+        logging.getLogger("PIL").addHandler(logging.NullHandler())
 
     def __enter__(self) -> None:
         with self._lock:
@@ -212,7 +219,10 @@ def _said(error: Exception) -> str:
 
 
 def _orientation(image: Image.Image) -> int:
-    found = image.getexif().get(_ORIENTATION, 1)
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+    except Exception as error:
+        raise ImageError(f"has broken EXIF data: {_said(error)}") from error
     return found if found in _UPRIGHT else 1
 
 

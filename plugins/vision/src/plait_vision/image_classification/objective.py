@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from plait.errors import RecipeError
 from plait.evaluation import ClassPrediction
 from plait.model import Batch, Output
 from plait_vision.image_classification.preparation import NetworkOptions
+from plait_vision.image_classification.processor import ImageProcessor
 
 
 class ClassificationLoss(nn.Module):
@@ -51,17 +53,15 @@ class ClassificationLoss(nn.Module):
         return total / len(logits)
 
 
-def classification_loss(options: NetworkOptions, labels: Sequence[str], counts: Sequence[int] | None) -> ClassificationLoss:
+def classification_loss(options: NetworkOptions, processor: ImageProcessor) -> ClassificationLoss:
     """The loss that the options ask for.
-
-    Args:
-        counts: training examples of each class; None where nothing is trained.
 
     Raises:
         RecipeError: class_weights is a list of another length than the labels.
     """
+    labels, counts = processor.labels, processor.class_counts
     weights: Sequence[float] | None = None
-    if options.class_weights == "balanced" and counts is not None:
+    if counts:
         weights = [sum(counts) / (len(labels) * max(1, count)) for count in counts]
     elif not isinstance(options.class_weights, str):
         weights = options.class_weights
@@ -73,8 +73,45 @@ def classification_loss(options: NetworkOptions, labels: Sequence[str], counts: 
     return ClassificationLoss(weights, label_smoothing=options.label_smoothing)
 
 
-def classify(network: Callable[[Tensor], Tensor], loss: ClassificationLoss, batch: Batch) -> Output:
-    """The loss, where the batch has targets, and logits [batch, classes] of a batch of images."""
-    logits = network(batch["image"])
+def classify(network: nn.Module, loss: ClassificationLoss, batch: Batch) -> Output:
+    """The loss, where the batch has targets, and logits [batch, classes] of a batch of images, possibly of none."""
+    images = batch["image"]
+    if len(images) == 0:
+        with _running_statistics(network):  # one black image keeps every parameter in the graph, and is cut away again
+            logits = network(images.new_zeros(1, *images.shape[1:]))[:0]
+    else:
+        logits = _logits(network, images)
     targets = batch.get("label")
     return Output(loss=None if targets is None else loss(logits, targets), logits=logits)
+
+
+def class_predictions(logits: Tensor) -> list[ClassPrediction]:
+    """Softmax of logits [batch, classes], float32."""
+    rows = torch.softmax(logits.detach().float(), dim=-1).cpu().numpy()
+    return [ClassPrediction(probabilities=row) for row in rows]
+
+
+def _logits(network: nn.Module, images: Tensor) -> Tensor:
+    try:
+        logits: Tensor = network(images)
+    except ValueError as error:
+        # Where a feature map has shrunk to one pixel, one image alone has no variance and batch norm refuses it. An epoch's
+        # last batch may well be of one image, so it is normalised as in evaluation.
+        if len(images) > 1 or "more than 1 value per channel" not in str(error):
+            raise
+        with _running_statistics(network):
+            logits = network(images)
+    return logits
+
+
+@contextmanager
+def _running_statistics(network: nn.Module) -> Iterator[None]:
+    """Inside, batch norm uses its running statistics and does not change them."""
+    changed = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.training]
+    for module in changed:
+        module.train(False)
+    try:
+        yield
+    finally:
+        for module in changed:
+            module.train(True)

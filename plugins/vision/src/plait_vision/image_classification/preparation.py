@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from dataclasses import replace
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -61,50 +62,23 @@ class NetworkOptions(ImageModelOptions):
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What a sample of a training set looks like.
+def measure_pixels(train: Split | None, *, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation for each channel, of values in 0..1; images count the same whatever their size.
 
-    Args:
-        height, width: medians, in pixels.
-        channels: 3 where any image has colour.
-        mean, std: for each of `channels`, of values in 0..1; images count the same whatever their size.
-    """
-
-    height: int
-    width: int
-    channels: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-def measure(train: Split | None, *, channels: int | None = None) -> Measured:
-    """Look at up to 256 images, evenly spaced over the training set.
-
-    Args:
-        channels: measure as grey (1) or RGB (3); None: as the images are.
+    Up to 256 images are looked at, evenly spaced over the training set, so that classes in a row are all seen.
 
     Raises:
         RecipeError: there is no training image.
     """
     if train is None or len(train) == 0:
         raise RecipeError(
-            "there is no training image to measure size, mean and standard deviation on",
-            hint="give training data, or set model.image_size, model.channels, model.mean and model.std",
+            "model.mean and model.std are measured on training images, and there are none",
+            hint="set both (0.5 fits most), or give training data",
         )
     positions = np.unique(np.linspace(0, len(train) - 1, num=min(len(train), _SAMPLE)).round().astype(int))
-    examples: list[ImageExample] = [train[int(position)] for position in positions]
-    sizes = np.median([example.image.shape[:2] for example in examples], axis=0)
-    channels = channels or max(example.image.shape[2] for example in examples)
-    moments = np.mean([_moments(example, channels) for example in examples], axis=0)
+    moments = np.mean([_moments(train[int(position)], channels) for position in positions], axis=0)
     std = np.sqrt(np.maximum(moments[1] - moments[0] ** 2, _SMALLEST_STD**2))
-    return Measured(
-        height=round(float(sizes[0])),
-        width=round(float(sizes[1])),
-        channels=channels,
-        mean=tuple(round(float(value), 6) for value in moments[0]),
-        std=tuple(round(float(value), 6) for value in std),
-    )
+    return tuple(np.round(moments[0], 6).tolist()), tuple(np.round(std, 6).tolist())
 
 
 def _moments(example: ImageExample, channels: int) -> np.ndarray:
@@ -142,26 +116,22 @@ def each_channel(name: str, value: float | Sequence[float], channels: int) -> tu
 def fit_network_processor(
     options: NetworkOptions, problem: Problem, train: Split | None, *, most: int, step: int = 1
 ) -> ImageProcessor:
-    """The preprocessing of a network with random weights: what the options leave open is measured on `train`.
+    """The preprocessing of a network with random weights: what the options leave open is as the training images are.
 
     Args:
-        most: the largest side that the training images' median size may ask for.
+        problem: "labels", and of the training images "channels" and the median "height" and "width", pixels.
+        most: the largest side that the training images may ask for.
         step: sides that nobody asked for are rounded up to a multiple of it.
     """
-    channels = options.channels
-    given = channels is not None and None not in (options.image_size, options.mean, options.std)
-    seen = None if given else measure(train, channels=channels)
-    channels = channels or (seen.channels if seen else 3)
-    if options.image_size is not None or seen is None:
-        size = side_pair(options.image_size or most)
-    else:
-        size = (_fitting_side(seen.height, most, step), _fitting_side(seen.width, most, step))
-    mean = options.mean if options.mean is not None or seen is None else seen.mean
-    std = options.std if options.std is not None or seen is None else seen.std
-    assert mean is not None and std is not None  # given, or seen
+    channels = options.channels or int(problem["channels"])
+    size = options.image_size or tuple(min(most, -(-problem[side] // step) * step) for side in ("height", "width"))
+    mean, std = options.mean, options.std
+    if mean is None or std is None:
+        measured = measure_pixels(train, channels=channels)
+        mean, std = measured[0] if mean is None else mean, measured[1] if std is None else std
     return ImageProcessor(
         labels=tuple(problem["labels"]),
-        image_size=size,
+        image_size=side_pair(size),
         channels=channels,
         mean=each_channel("mean", mean, channels),
         std=each_channel("std", std, channels),
@@ -169,9 +139,43 @@ def fit_network_processor(
         crop=options.crop or "squash",
         augment=options.augment,
         flip=options.flip,
-        origin="the recipe" if options.mean is not None and options.std is not None else "the training images",
+        class_counts=count_classes(options, problem, train),
+        origin="model.mean and model.std" if None not in (options.mean, options.std) else "the training images",
     )
 
 
-def _fitting_side(side: int, most: int, step: int) -> int:
-    return min(most, max(step, -(-side // step) * step))
+def take_network_processor(
+    earlier: Any, options: NetworkOptions, problem: Problem, train: Split | None
+) -> ImageProcessor:
+    """The preprocessing of the run that a network starts from, for this problem's labels; what the options name wins.
+
+    Raises:
+        RecipeError: the run's model takes no images.
+    """
+    if not isinstance(earlier, ImageProcessor):
+        raise RecipeError(f"model.from: the run's preprocessing is a {type(earlier).__name__}, not one of images")
+    channels = options.channels or earlier.channels
+    return replace(
+        earlier,
+        labels=tuple(problem["labels"]),
+        image_size=earlier.image_size if options.image_size is None else side_pair(options.image_size),
+        channels=channels,
+        mean=each_channel("mean", earlier.mean if options.mean is None else options.mean, channels),
+        std=each_channel("std", earlier.std if options.std is None else options.std, channels),
+        interpolation=options.interpolation or earlier.interpolation,
+        crop=options.crop or earlier.crop,
+        augment=options.augment,
+        flip=options.flip,
+        class_counts=count_classes(options, problem, train),
+    )
+
+
+def count_classes(options: NetworkOptions, problem: Problem, train: Split | None) -> tuple[int, ...]:
+    """Training examples of each class, where the options ask for balanced weights; else ()."""
+    if options.class_weights != "balanced" or train is None:
+        return ()
+    labels = getattr(train, "labels", None)  # our task's splits know them without decoding an image
+    if labels is None:
+        labels = [train[index].label for index in range(len(train))]
+    counts = Counter(labels)
+    return tuple(counts[label] for label in problem["labels"])

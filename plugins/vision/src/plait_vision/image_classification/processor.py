@@ -42,9 +42,10 @@ class ImageProcessor(Processor):
         interpolation: of the resizing.
         crop: "squash" changes the aspect ratio, "center" cuts the longer side's ends off, "pad" adds borders of `mean`.
         crop_fraction: the part of each side that "squash" and "center" keep after resizing (timm's crop_pct).
-        augment: in training "light" zooms and shifts by up to a tenth; "randaugment" applies two of RandAugment's
+        augment: in training "light" zooms and shifts by up to a tenth and turns by up to 10 degrees; "randaugment" applies two of RandAugment's
             operations at magnitude 9 first (Cubuk et al. 2019; 16-bit images are rounded to 8 bits for it).
         flip: whether an augmentation also mirrors every second image left to right.
+        class_counts: training examples of each class, where the loss is to balance them; else ().
         origin: where mean and std come from, for reports.
     """
 
@@ -58,6 +59,7 @@ class ImageProcessor(Processor):
     crop_fraction: float = 1.0
     augment: Augment = "none"
     flip: bool = False
+    class_counts: tuple[int, ...] = ()
     origin: str = ""
 
     def __post_init__(self) -> None:
@@ -105,10 +107,6 @@ class ImageProcessor(Processor):
             return cls(**values)
         except (TypeError, ValueError) as error:
             raise IntegrityError(f"processor.json does not describe an image processor: {error}") from error
-
-    def for_labels(self, labels: Sequence[str], *, augment: Augment = "none", flip: bool = False) -> Self:
-        """The same pixels for other classes, or another augmentation."""
-        return replace(self, labels=tuple(labels), augment=augment, flip=flip)
 
     def _target(self, example: ImageExample) -> int:
         try:

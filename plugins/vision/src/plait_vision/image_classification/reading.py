@@ -121,30 +121,39 @@ def partition(
                 hint="name a folder or table train, or set data.split=stratified to divide all data anew",
             )
         if how == "auto" and "train" in named and "valid" not in named:
-            named = _carved(named, "valid", valid_fraction, seed, stratify=True, fixed=fixed)
+            if not fixed:
+                _check_divisible(named["train"], {"valid": valid_fraction})
+            named = _carved(named, "valid", valid_fraction, seed, stratify=True)
         return {split: named[split] for split in ("train", "valid", "test") if split in named}
     drawn = {"train": list(chain.from_iterable(parts.values()))}
+    if how != "random" and not fixed:
+        _check_divisible(drawn["train"], {"test": test_fraction, "valid": valid_fraction})
     for split, fraction in (("test", test_fraction), ("valid", valid_fraction)):
-        drawn = _carved(drawn, split, fraction, seed, stratify=how != "random", fixed=fixed)
+        drawn = _carved(drawn, split, fraction, seed, stratify=how != "random")
     return {split: drawn[split] for split in ("train", "valid", "test") if drawn.get(split)}
 
 
+def _check_divisible(items: Sequence[Item], fractions: Mapping[str, float]) -> None:
+    wanted = [split for split, fraction in fractions.items() if fraction]
+    counts = Counter(item.label for item in items)
+    single = [label for label, count in counts.items() if count == 1]
+    if not wanted or not single or len(counts) < 2:  # one class only is another error
+        return
+    first = next(str(item.where) for item in items if item.label == single[0])
+    zero = " ".join(f"data.{split}_fraction=0" for split in wanted)
+    raise DataError(
+        f"{len(single)} classes have one image only, which cannot be in both train and {wanted[0]}:"
+        f" {several(map(repr, single))} (first {first})",
+        hint=f"add images, name the splits in the data, or set data.split=random (it stays in train) or {zero}",
+        details={"classes": single[:100], "total": len(single)},
+    )
+
+
 def _carved(
-    parts: dict[str, list[Item]], split: str, fraction: float, seed: int, *, stratify: bool, fixed: bool
+    parts: dict[str, list[Item]], split: str, fraction: float, seed: int, *, stratify: bool
 ) -> dict[str, list[Item]]:
     items = parts["train"]
-    labels = [item.label for item in items]
-    if stratify and fraction and not fixed:
-        single = [label for label, count in Counter(labels).items() if count == 1]
-        if single:
-            first = next(str(item.where) for item in items if item.label == single[0])
-            raise DataError(
-                f"{len(single)} classes have one image only, which cannot be in both train and {split}:"
-                f" {several(map(repr, single))} (first {first})",
-                hint=f"add images, name a {split} in the data, or set data.{split}_fraction=0 or data.split=random",
-                details={"classes": single[:100], "total": len(single)},
-            )
-    rest, part = carve(labels, fraction=fraction, seed=seed, stratify=stratify)
+    rest, part = carve([item.label for item in items], fraction=fraction, seed=seed, stratify=stratify)
     carved = parts | {"train": [items[index] for index in rest]}
     return carved | {split: [items[index] for index in part]} if len(part) else carved
 
@@ -161,7 +170,7 @@ def check_images(
         What is known of the good ones by position, and the faults of the others.
     """
     sound: dict[int, Sound] = {}
-    faults: list[Fault] = []
+    faults: list[tuple[str, Fault]] = []
     held, keep = 0, cache is not False
 
     def check(item: Item) -> Sound | Fault:
@@ -174,14 +183,14 @@ def check_images(
         for start in range(0, len(items), _AT_ONCE):
             for position, found in enumerate(pool.map(check, items[start : start + _AT_ONCE]), start):
                 if isinstance(found, Fault):
-                    faults.append(found)
+                    faults.append((items[position].id, found))
                     continue
                 sound[position] = found
                 held += 0 if found.pixels is None else found.pixels.nbytes
             if keep and cache == "auto" and held > CACHE_BYTES:
                 keep = False
                 sound = {key: Sound(each.shape, each.digest) for key, each in sound.items()}
-    return sound, faults
+    return sound, [fault for _, fault in sorted(faults, key=lambda each: each[0])]
 
 
 def _check(item: Item, verify: str, max_pixels: int, *, keep: bool) -> Sound:

@@ -1,0 +1,83 @@
+"""Which options do several verbs share, and how are their values read and completed?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from plait_registry.registry import Registry
+
+Command = Callable[..., Any]
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+
+
+class Duration(click.ParamType):
+    """A time: seconds, or a number with s, m or h. Its value is in seconds."""
+
+    name = "TIME"
+    _units = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}  # noqa: RUF012  # nobody writes to it
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*([smh]?)", str(value).strip().lower())
+        if found is None or not float(found[1]):
+            self.fail(f"{value!r} is no time; write seconds, or 90s, 10m, 2h", param, ctx)
+        return float(found[1]) * self._units[found[2]]
+
+
+def complete_tasks(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Tasks, and files (a recipe)."""
+    return [*_names("task", incomplete=incomplete), CompletionItem(incomplete, type="file")]
+
+
+def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Models; those that serve the task, where it stands before them."""
+    task = ctx.params.get("task")
+    registry = Registry.discover()
+    if task in {entry.name for entry in registry.entries("task")}:
+        offered = [entry.name for entry in registry.models_for(str(task))]
+    else:
+        offered = [entry.name for entry in registry.entries("model")]
+    return _items((name.removesuffix("*") for name in offered), incomplete)
+
+
+def complete_data(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Data sets, and files."""
+    return [*_names("dataset", incomplete=incomplete), CompletionItem(incomplete, type="file")]
+
+
+def complete_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Whatever `plait show` knows."""
+    return _names(None, incomplete=incomplete)
+
+
+def complete_plugins(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Plugins."""
+    return _items((plugin.name for plugin in Registry.discover().plugins), incomplete)
+
+
+def complete_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Runs in `runs/`, and directories."""
+    found = (file.parent.as_posix() for file in sorted(Path("runs").glob("*/run.json")))
+    return [*_items(found, incomplete), CompletionItem(incomplete, type="dir")]
+
+
+def run_argument(**settings: Any) -> Callable[[Command], Command]:
+    """The argument RUN: a directory, completed with the runs below `runs/`."""
+    name = "runs" if settings.get("nargs") == -1 else "run"
+    return click.argument(name, metavar="RUN", shell_complete=complete_runs, **settings)
+
+
+def _names(kind: str | None, *, incomplete: str) -> list[CompletionItem]:
+    return _items((entry.name.removesuffix("*") for entry in Registry.discover().entries(kind)), incomplete)
+
+
+def _items(names: Iterator[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in dict.fromkeys(names) if name.startswith(incomplete)]

@@ -1,0 +1,117 @@
+"""How do words on a command line become the sources of a recipe?"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from plait.cli.options import Duration, complete_data, complete_models, complete_runs, complete_tasks
+
+if TYPE_CHECKING:
+    from plait.cli.session import Session
+    from plait.config import Layer
+
+_NAMED = {
+    "model": ("model.name", "--model"),
+    "data": ("data.source", "--data"),
+    "seed": ("seed", "--seed"),
+    "out": ("output.directory", "--out"),
+    "max_time": ("trainer.max_time", "--max-time"),
+    "processes": ("engine.processes", "--nproc"),
+}
+"""Option -> (the path that it is short for, the origin that `plait config` prints)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a command line asks to be trained. It knows words, not what they name.
+
+    Args:
+        task: a task's name or a recipe file; None where `out` is a run to go on with.
+        named: values of the options that are short for a path, by option.
+        assignments: the texts of `--set`, in order.
+    """
+
+    task: str | None
+    named: Mapping[str, Any]
+    assignments: tuple[str, ...]
+
+    @property
+    def out(self) -> Path | None:
+        """The run directory that was asked for."""
+        out = self.named["out"]
+        return None if out is None else Path(out)
+
+    def layers(self, session: Session, *, resume: bool = False) -> list[Layer]:
+        """The sources of the recipe, weakest first. A run that is resumed has its own recipe below them.
+
+        Raises:
+            PlaitError: a recipe file is not to be read, or there is no run to go on with.
+        """
+        from plait.api import layers
+        from plait.config import Layer, options_layer, read_recipe
+
+        found: list[Layer] = []
+        earlier = None if self.out is None else self.out / "recipe.yaml"
+        if resume and earlier is None:
+            raise click.UsageError("--resume goes on with the run in --out DIR; name that directory")
+        if resume and earlier is not None and (self.task is None or earlier.is_file()):
+            _check_run(earlier)
+            found.append(Layer(str(earlier), read_recipe(earlier).values))
+        found += layers(self.task, None, self.assignments)
+        for option, value in self.named.items():
+            path, origin = _NAMED[option]
+            if value is not None:
+                found.append(Layer(origin, options_layer((), {path: value}).values))
+        if any(_wants_pretrained(layer) for layer in found):
+            session.allow_hub()
+        return found
+
+
+def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The argument TASK and every option that makes a recipe; the verb gets them as one `request`."""
+
+    @functools.wraps(function)
+    def command(*args: Any, task: str | None, assignments: tuple[str, ...], **rest: Any) -> Any:
+        named = {option: rest.pop(option) for option in _NAMED}
+        return function(*args, request=Request(task=task, named=named, assignments=assignments), **rest)
+
+    decorators = (
+        click.argument("task", metavar="TASK", required=False, shell_complete=complete_tasks),
+        click.option("--model", "-m", metavar="M", shell_complete=complete_models, help="The model: model.name."),
+        click.option(
+            "--data", "-d", metavar="D", shell_complete=complete_data,
+            help="A path or a registered data set: data.source.",
+        ),
+        click.option(
+            "--set", "assignments", metavar="A.B=C", multiple=True,
+            help="Any value of the recipe: trainer.epochs=3. May be repeated.",
+        ),
+        click.option("--seed", type=click.IntRange(min=0), help="Of everything random."),
+        click.option("--out", "-o", metavar="DIR", shell_complete=complete_runs, help="The run directory."),
+        click.option("--max-time", type=Duration(), help="Stop after 90s, 10m or 2h, with a checkpoint."),
+        click.option(
+            "--nproc", "processes", type=click.IntRange(min=1), help="Processes that train together: engine.processes."
+        ),
+    )  # fmt: skip
+    for decorate in reversed(decorators):
+        command = decorate(command)
+    return command
+
+
+def _check_run(recipe: Path) -> None:
+    if not recipe.is_file():
+        from plait.run import Run
+
+        Run.open(recipe.parent)  # says what is wrong with the directory, where that is it
+        raise click.UsageError(f"{recipe}: missing, so name the TASK that the run was started with")
+
+
+def _wants_pretrained(layer: Layer) -> bool:
+    block = layer.values.get("model")
+    return isinstance(block, Mapping) and block.get("pretrained") is True
