@@ -24,7 +24,7 @@ from plait.evaluation import interval
 from plait.logs import Display, Listeners, log_file
 from plait.model import Model, NeuralModel
 from plait.randomness import set_seed
-from plait.report import Section, write_report
+from plait.report import write_report
 from plait.run import Run, check_free, locked, new_directory, versions
 from plait.sealed import storage
 from plait.signals import StopSignals
@@ -260,7 +260,7 @@ class _Fitting:
         recipe, run = self._recipe, self._run
         metrics: dict[str, dict[str, float]] = {}
         intervals: dict[str, Any] = {}
-        sections: list[Section] = []
+        shown: Evaluator | None = None  # the report shows the last split judged: test where there is one
         save_model(
             run.path / "model", model, task=recipe.task, entry=recipe.model, problem=problem,
             data=recipe.data.as_json() | {"source": None, "limit": None}, seed=recipe.seed,
@@ -275,7 +275,7 @@ class _Fitting:
                 batch_size=_evaluation_batch_size(recipe), workers=recipe.trainer.workers,
             )  # fmt: skip
             intervals[name] = save_predictions(run.path, name, evaluator, seed=recipe.seed)
-            sections = evaluator.sections()  # of the last split judged: test where there is one
+            shown = evaluator
         baselines = self._baselines(task, problem, splits) if recipe.output.baselines else {}
         seconds = round(run.info.get("seconds", 0.0) + time.monotonic() - self._begun, 3)
         stopped = outcome is not None and outcome.reason == "time"
@@ -292,7 +292,7 @@ class _Fitting:
         if recipe.output.report:
             with storage(f"{run.path / 'report.html'}: the report could not be written"):
                 document = {**run.info, "status": status, "recipe": recipe.as_json(), "run": str(run.path)}
-                write_report(run.path, document, read_history(run.path), sections)
+                write_report(run.path, document, read_history(run.path), shown.sections() if shown else [])
         run.update(status=status)
 
     def _baselines(self, task: Task, problem: Problem, splits: Splits) -> dict[str, dict[str, dict[str, float]]]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from plait.api import Evaluation
 from plait.artifact import Artifact, load_model
 from plait.config import Layer, Recipe, resolve
+from plait.data import resolve_source
 from plait.engine.local import LocalEngine
 from plait.errors import DataError, RunError
 from plait.evaluation import compare
 from plait.fitting import read_splits
 from plait.model import NeuralModel
 from plait.run import Run
-from plait.task import Split, Splits
+from plait.task import Split, Splits, Task
 from plait.training.judge import judge
 from plait_registry.registry import Registry
 
@@ -29,8 +31,7 @@ def evaluate_run(run: Run, data: Any, *, split: str | None, batch_size: int, reg
     artifact = load_model(run.path / "model", registry)
     recipe = _data_recipe(run, data, registry)
     task = recipe.task_type(options=recipe.data, seed=recipe.seed)
-    given = None if data is None or isinstance(data, str | Path) else data
-    splits, _ = read_splits(task, recipe, registry, given, problem=artifact.problem)
+    splits = _read(task, recipe, data, split, artifact, registry)
     if data is None:
         known = run.info.get("data", {}).get("fingerprint")
         if known != splits.fingerprint:
@@ -76,6 +77,18 @@ def _data_recipe(run: Run, data: Any, registry: Registry) -> Recipe:
     elif tree["data"].get("source") is None:
         raise RunError(f"{run.path}: its data were given from Python", hint="name the data to evaluate on")
     return resolve([Layer(str(run.path / "recipe.yaml"), tree)], registry)
+
+
+def _read(
+    task: Task, recipe: Recipe, data: Any, split: str | None, artifact: Artifact, registry: Registry
+) -> Splits:
+    """Other data than the run's are one test split as a whole, unless they name their splits themselves."""
+    if data is None:
+        return read_splits(task, recipe, registry, problem=artifact.problem)[0]
+    source, _ = resolve_source(data, task=recipe.task_spec, registry=registry)
+    if not isinstance(source, Mapping) and split in (None, "test"):
+        source = {"test": source}
+    return task.read(source, artifact.problem)
 
 
 def _choose(splits: Splits, wanted: str | None, run: Run) -> tuple[str, Split]:

@@ -20,7 +20,7 @@ from plait.errors import IntegrityError, StorageError
 
 MANIFEST = "manifest.json"
 COMPLETE = "COMPLETE"
-_EXECUTABLE_FORMATS = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy", ".npz", ".py", ".pyc"}
+EXECUTABLE_FORMATS = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy", ".npz", ".py", ".pyc"}
 _STORAGE = {
     errno.ENOSPC: "no space is left on the disk",
     errno.EDQUOT: "the disk quota is used up",
@@ -65,7 +65,7 @@ def verify(directory: Path) -> None:
     for path in _files(directory):
         name = path.relative_to(directory).as_posix()
         if name not in entries and path not in (complete, manifest):
-            why = ", and Plait reads no pickles or code" if path.suffix in _EXECUTABLE_FORMATS else ""
+            why = ", and Plait reads no pickles or code" if path.suffix in EXECUTABLE_FORMATS else ""
             raise IntegrityError(f"{path}: not part of what was saved{why}", hint="remove the file")
     for name, entry in entries.items():
         path = directory / name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import plait
-from plait.errors import NonFiniteError, RecipeError
+from plait.errors import Interrupted, NonFiniteError, RecipeError
 from plait.model import Key
 from plait.training.batches import Order
 from plait.training.optimization import GradientOptions, freeze, make_optimizer, schedule
@@ -165,23 +166,31 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     straight = train(tmp_path / "straight", **options)
 
     from plait.logs import Listeners
-    from plait.signals import StopSignals
 
     original = Listeners.stepped
 
     def stop_after(self: Listeners, step: int) -> None:
         original(self, step)
         if step == stop_at:
-            monkeypatch.setattr(StopSignals, "reason", lambda self: "time")
+            signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(Listeners, "stepped", stop_after)
-    stopped = train(tmp_path / "stopped", **options)
-    assert stopped.status == "stopped"
-    assert stopped.info["steps"] == stop_at
+    with pytest.raises(Interrupted, match=f"interrupted after step {stop_at}; a checkpoint is saved") as raised:
+        train(tmp_path / "stopped", **options)
+    assert raised.value.exit_code == 143
+    assert plait.Run.open(tmp_path / "stopped").status == "interrupted"
     monkeypatch.undo()
     resumed = train(tmp_path / "stopped", resume=True, workers=2, **options)
     assert resumed.status == "finished"
     assert_equal(resumed, straight)
+
+
+def test_the_time_limit_stops_with_a_model_and_a_resume_goes_on(tmp_path: Path) -> None:
+    straight = train(tmp_path / "straight")
+    stopped = train(tmp_path / "stopped", max_time=1e-6)
+    assert (stopped.status, stopped.info["steps"]) == ("stopped", 1)
+    assert "accuracy" in stopped.metrics["valid"]
+    assert_equal(train(tmp_path / "stopped", resume=True), straight)
 
 
 def test_a_finished_run_is_returned_as_it_is(tmp_path: Path) -> None:

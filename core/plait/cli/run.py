@@ -13,10 +13,7 @@ from plait.cli.train import answer, fit, resume_option
 from plait_registry.specs import TaskSpec
 
 if TYPE_CHECKING:
-    from plait.config import Layer
-    from plait.run import Run
-
-_SHOWN = 8  # predictions of a model that only predicts
+    from plait.config import Layer, Recipe
 
 
 @click.command()
@@ -27,25 +24,17 @@ _SHOWN = 8  # predictions of a model that only predicts
 def run(session: Session, request: Request, resume: bool, as_json: bool) -> None:
     """Train, evaluate and report, on the task's demo data where none are given.
 
-    TASK is a registered task or a recipe file (*.yaml). A model that only predicts answers for the demo data.
+    TASK is a registered task or a recipe file (*.yaml). A model that only predicts answers for the first examples.
     """
+    from plait.config import resolve
+
+    session.log_to_terminal()
     layers = request.layers(session, resume=resume)
-    if not resume:
-        layers = [*_demo_data(layers, session), *layers]
-    made = fit(session, layers, resume=resume, untrained=True)
-    answer(session, made, as_json=as_json)
-    if not as_json and made.info.get("reason") == "only predicts":
-        show_predictions(session, made)
-
-
-def show_predictions(session: Session, made: Run) -> None:
-    """What a model that only predicts says of the first examples of its data."""
-    from plait.api import load_examples
-
-    examples, answers = load_examples(made, session.registry, most=_SHOWN)
-    session.output.text()
-    rows = [(getattr(each, "id", number), given.prediction) for number, (each, given) in enumerate(zip(examples, answers, strict=True))]
-    session.output.table(("input", "prediction"), rows)
+    recipe = resolve([*_demo_data(layers, session), *layers], session.registry)
+    if recipe.trainer_type is None:
+        _demonstrate(session, recipe, resume=resume, as_json=as_json)
+    else:
+        answer(session, fit(session, recipe, resume=resume), as_json=as_json)
 
 
 def _demo_data(layers: list[Layer], session: Session) -> list[Layer]:
@@ -58,3 +47,18 @@ def _demo_data(layers: list[Layer], session: Session) -> list[Layer]:
     spec = session.registry.task(str(names[-1])).spec
     assert isinstance(spec, TaskSpec)
     return [] if spec.demo_data is None else [Layer("demo data", {"data": {"source": spec.demo_data}})]
+
+
+def _demonstrate(session: Session, recipe: Recipe, *, resume: bool, as_json: bool) -> None:
+    from plait.demonstration import demonstrate
+
+    shown = demonstrate(recipe, session.registry, resume=resume)
+    document = shown.document()
+    if as_json:
+        session.output.document(document)
+        return
+    answer(session, shown.run, as_json=False)
+    if shown.answers:
+        session.output.text()
+        rows = [(each["input"], each["prediction"]) for each in document["predictions"]]
+        session.output.table(("input", "prediction"), rows)

@@ -11,7 +11,7 @@ from plait.cli.recipe import Request, recipe_options
 from plait.cli.session import Session
 
 if TYPE_CHECKING:
-    from plait.config import Layer
+    from plait.config import Recipe
     from plait.run import Run
 
 
@@ -29,19 +29,18 @@ def train(session: Session, request: Request, resume: bool, as_json: bool) -> No
     TASK is a registered task (`plait list --kind task`) or a recipe file (*.yaml). The run directory holds the recipe,
     metrics, checkpoints, the model and a report. With --json: run, task, model, metrics, seconds, engine, processes.
     """
-    run = fit(session, request.layers(session, resume=resume), resume=resume)
-    answer(session, run, as_json=as_json)
-
-
-def fit(session: Session, layers: list[Layer], *, resume: bool, untrained: bool = False) -> Run:
-    """Carry out what the layers say, with progress on stderr."""
     from plait.config import resolve
 
     session.log_to_terminal()
-    recipe = resolve(layers, session.registry)
-    from plait.fitting import fit_recipe  # after resolve: a wrong word is answered before torch is imported
+    recipe = resolve(request.layers(session, resume=resume), session.registry)
+    answer(session, fit(session, recipe, resume=resume), as_json=as_json)
 
-    return fit_recipe(recipe, session.registry, resume=resume, display=session.display(), untrained=untrained)
+
+def fit(session: Session, recipe: Recipe, *, resume: bool) -> Run:
+    """Carry out a recipe, with progress on stderr."""
+    from plait.fitting import fit_recipe
+
+    return fit_recipe(recipe, session.registry, resume=resume, display=session.display())
 
 
 def answer(session: Session, run: Run, *, as_json: bool) -> None:

@@ -21,8 +21,8 @@ _NOT_A_WEIGHT = "num_batches_tracked"  # a counter that older checkpoints lack
 def load_given(network: nn.Module, path: str, *, head: Sequence[str]) -> list[str]:
     """Fill a network with the weights in a file or directory; say what was left as it was.
 
-    Tensors are taken by name, or by position where every name differs and every shape fits in order. The classifier is left
-    out where it is for another number of classes.
+    Tensors are taken by name, or by position where every name differs and every shape fits in order. The classifier is
+    left out where it is for another number of classes.
 
     Args:
         head: names of the classifier's modules.
@@ -63,7 +63,9 @@ def find_config(path: str) -> dict[str, Any] | None:
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{file}: not readable as JSON ({error})", hint="mend it, or move the weights away from it") from error
+        raise DataError(
+            f"{file}: not readable as JSON ({error})", hint="mend it, or keep the weights elsewhere"
+        ) from error
     return config if isinstance(config, dict) and "architecture" in config else None
 
 
@@ -76,9 +78,10 @@ def without_sources(options: ModelOptions) -> Any:
 
 
 def take_over(model: NeuralModel, other: Any, *, head: Sequence[str]) -> list[str]:
-    """Start a classifier from another run's of the same class: its weights, and its preprocessing where ours was measured.
+    """Fill a classifier with another run's weights; the head only where the labels are the same, in the same order.
 
-    The head is taken over only where the labels are the same, in the same order.
+    Args:
+        head: names of the classifier's modules in `model.network`.
 
     Returns:
         A line for each tensor that is newly initialised.
@@ -126,8 +129,8 @@ def _renamed_by_position(
     """The given tensors under our names, first to first and last to last."""
     if len(given) != len(own):
         raise DataError(
-            f"{path}: no tensor has a name that the network has, and it has {len(given)} tensors, the network {len(own)}",
-            hint=f"its first is {next(iter(given), 'nothing')!r}, ours {next(iter(own))!r}: is it another architecture?",
+            f"{path}: none of its {len(given)} tensors has the name of one of the network's {len(own)}",
+            hint=f"its first is {next(iter(given), 'nothing')!r}, ours {next(iter(own))!r}: another architecture?",
         )
     heads = tuple(f"{each}." for each in head)
     for (theirs, tensor), (ours, wanted) in zip(given.items(), own.items(), strict=True):

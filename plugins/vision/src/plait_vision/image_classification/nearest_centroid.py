@@ -79,7 +79,7 @@ class NearestCentroid(IterativeModel):
             counts += torch.bincount(targets, minlength=classes)
             sums.index_add_(0, targets, pixels)
             products += pixels.T @ pixels
-        counts, sums, products = (engine.reduce(each.to(engine.device)).cpu() for each in (counts, sums, products))
+        counts, sums, products = (engine.reduce(each).cpu() for each in (counts, sums, products))
         means = sums / counts.clamp_min(1)[:, None]
         covariance = (products - sums.T @ means) / counts.sum().clamp_min(1)
         spread = covariance.trace().clamp_min(1e-12)  # 0 where every class is one image, repeated
@@ -97,7 +97,8 @@ class NearestCentroid(IterativeModel):
         if self.centroids is None or self.temperature is None:
             raise RuntimeError("the class means are not fitted yet: finish() or load() comes first")
         pixels = self._pixels(examples)
-        distances = (pixels[:, None, :] - self.centroids).square().sum(dim=-1)  # [batch, classes]
+        # difference by difference: matrix products lose digits, and cannot hold the infinity of a class without examples
+        distances = torch.cdist(pixels, self.centroids, compute_mode="donot_use_mm_for_euclid_dist").square()
         rows = torch.softmax(-distances / self.temperature, dim=-1).numpy()
         return [ClassPrediction(probabilities=row) for row in rows]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -51,7 +52,7 @@ class Mlp(NeuralModel):
         height, width = processor.image_size
         units = [processor.channels * height * width, *options.hidden]
         layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
-        for index, (before, after) in enumerate(zip(units, units[1:], strict=False)):
+        for index, (before, after) in enumerate(pairwise(units)):
             layers[f"hidden{index}"] = nn.Sequential(nn.Linear(before, after), nn.ReLU())
         layers["dropout"] = nn.Dropout(options.dropout or 0.0)
         layers["head"] = nn.Linear(units[-1], len(problem["labels"]))

@@ -35,8 +35,8 @@ class ClassificationLoss(nn.Module):
         self.register_buffer("weights", None if weights is None else torch.tensor(weights), persistent=False)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Mean over the batch; with class weights their weighted sum over the number of examples, so that the loss stays
-        a mean over `Batch.count` terms whichever classes a batch holds. Zero for an empty batch.
+        """Mean over the batch; with class weights the weighted sum over the number of examples, so that the loss stays a
+        mean over `Batch.count` terms whichever classes a batch holds. Zero for an empty batch.
 
         Args:
             logits: [batch, classes].
@@ -95,8 +95,8 @@ def _logits(network: nn.Module, images: Tensor) -> Tensor:
     try:
         logits: Tensor = network(images)
     except ValueError as error:
-        # Where a feature map has shrunk to one pixel, one image alone has no variance and batch norm refuses it. An epoch's
-        # last batch may well be of one image, so it is normalised as in evaluation.
+        # Where a feature map has shrunk to one pixel, one image alone has no variance, and batch norm refuses it. An
+        # epoch's last batch may well be of one image, so that one is normalised as in evaluation.
         if len(images) > 1 or "more than 1 value per channel" not in str(error):
             raise
         with _running_statistics(network):

@@ -31,16 +31,16 @@ class ImageModelOptions(ModelOptions):
     channels: Literal[1, 3] | None = None
     """1 for grey, 3 for RGB; None: as the training images or the given weights have it."""
     crop: Crop | None = None
-    """squash changes the aspect ratio, center cuts ends off, pad adds borders; None: squash, or as given weights had it."""
+    """squash changes the aspect ratio, center cuts ends off, pad adds borders; None: squash, or as given weights say."""
     interpolation: Interpolation | None = None
-    """Of the resizing, always antialiased; None: bilinear, or as given weights had it."""
+    """Of the resizing, always antialiased; None: bilinear, or as given weights say."""
 
 
 class NetworkOptions(ImageModelOptions):
     """The `model` block of every image classifier that is trained by gradients."""
 
     mean: float | tuple[float, ...] | None = None
-    """Of all or each channel, of values in 0..1; None: measured on the training images, or as given weights had it."""
+    """Of all or each channel, of values in 0..1; None: measured on the training images, or as given weights say."""
     std: Positive | tuple[Positive, ...] | None = None
     """Standard deviation of all or each channel; None: as for the mean."""
     augment: Augment = "none"
@@ -50,8 +50,8 @@ class NetworkOptions(ImageModelOptions):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Part of the target that training spreads over all classes. Evaluation is without it."""
     class_weights: Literal["none", "balanced"] | tuple[Positive, ...] = "none"
-    """Weight of each class in the training loss: balanced (examples / (classes * the class's examples)), or a list in the
-    order of the labels. Evaluation is without it."""
+    """Weight of each class in the training loss: balanced (examples / (classes * the class's examples)), or a list in
+    the order of the labels. Evaluation is without it."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Part of the activations that training drops before the last layer; None: the network's default."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -42,8 +42,8 @@ class ImageProcessor(Processor):
         interpolation: of the resizing.
         crop: "squash" changes the aspect ratio, "center" cuts the longer side's ends off, "pad" adds borders of `mean`.
         crop_fraction: the part of each side that "squash" and "center" keep after resizing (timm's crop_pct).
-        augment: in training "light" zooms and shifts by up to a tenth and turns by up to 10 degrees; "randaugment" applies two of RandAugment's
-            operations at magnitude 9 first (Cubuk et al. 2019; 16-bit images are rounded to 8 bits for it).
+        augment: in training "light" zooms and shifts by up to a tenth and turns by up to 10 degrees; "randaugment" applies
+            two of RandAugment's operations at magnitude 9 first (Cubuk et al. 2019; 16-bit images are rounded to 8 bits).
         flip: whether an augmentation also mirrors every second image left to right.
         class_counts: training examples of each class, where the loss is to balance them; else ().
         origin: where mean and std come from, for reports.
@@ -102,7 +102,9 @@ class ImageProcessor(Processor):
         Raises:
             IntegrityError: the state has unknown or missing fields, or values that do not fit each other.
         """
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in state.items()}
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in state.items()
+        }
         try:
             return cls(**values)
         except (TypeError, ValueError) as error:
@@ -110,7 +112,7 @@ class ImageProcessor(Processor):
 
     def _target(self, example: ImageExample) -> int:
         try:
-            return self.labels.index(example.label)  # type: ignore[arg-type]  # None is in no problem's labels
+            return self.labels.index(example.label)
         except ValueError:
             what = "has no label" if example.label is None else f"has the label {example.label!r}, which is not a class"
             raise InputError(

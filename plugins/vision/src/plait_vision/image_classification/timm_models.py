@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import timm
 import torch
@@ -81,8 +81,8 @@ class Declared:
 class TimmClassifier(NeuralModel):
     """An image classification network of timm, by its timm name. It knows no training set and no hub unless asked.
 
-    Random weights are the default. Given weights bring their preprocessing (size, mean, standard deviation, crop) where it
-    is known; the saved model holds it, and needs neither the weights' file nor the hub again.
+    Random weights are the default. Given weights bring their preprocessing (size, mean, standard deviation, crop) where
+    it is known; the saved model holds it, and needs neither the weights' file nor the hub again.
     """
 
     Options: ClassVar[type[TimmOptions]] = TimmOptions
@@ -128,8 +128,8 @@ class TimmClassifier(NeuralModel):
             declared = _declared(options)
             if declared is not None and not declared.certain and (options.mean is None or options.std is None):
                 model.notes.append(
-                    f"{options.weights} does not say how its images were normalised; mean {list(processor.mean)} and std "
-                    f"{list(processor.std)} are {declared.origin}. Set model.mean and model.std where they were others"
+                    f"{options.weights} does not say how its images were normalised: mean {list(processor.mean)} and "
+                    f"std {list(processor.std)} are {declared.origin}; set model.mean and model.std if they were others"
                 )
         return model
 
@@ -194,11 +194,11 @@ def create_network(options: TimmOptions, processor: ImageProcessor) -> Any:
         given["drop_rate"] = options.dropout
     if defaults.fixed_input_size:
         given["img_size"] = processor.image_size
-    sizes = {"num_classes": len(processor.labels), "in_chans": processor.channels}
+    given |= {"num_classes": len(processor.labels), "in_chans": processor.channels}
     try:
-        return timm.create_model(variant(options.name), pretrained=options.pretrained, **given, **sizes)
+        return timm.create_model(variant(options.name), pretrained=options.pretrained, **given)
     except (TypeError, ValueError, AssertionError, AttributeError, KeyError, RuntimeError) as error:
-        described = ", ".join(f"{name}={value}" for name, value in (given | sizes).items())
+        described = ", ".join(f"{name}={value}" for name, value in given.items())
         raise RecipeError(
             f"timm cannot build {options.name} with {described}: {str(error) or type(error).__name__}",
             hint="check model.arguments and model.image_size",
@@ -239,9 +239,7 @@ def _declared(options: TimmOptions) -> Declared | None:
     return Declared(values, f"those of {options.weights}'s config.json", certain="pretrained_cfg" in config)
 
 
-def _for_random_weights(
-    options: TimmOptions, problem: Problem, train: Split | None, defaults: Any
-) -> ImageProcessor:
+def _for_random_weights(options: TimmOptions, problem: Problem, train: Split | None, defaults: Any) -> ImageProcessor:
     """A network that takes one size gets its own; others get the images', in steps of 32 up to their own."""
     height, width = defaults.input_size[1:]
     if options.image_size is None and defaults.fixed_input_size:
@@ -286,7 +284,7 @@ def _try_out(options: TimmOptions, processor: ImageProcessor) -> None:
     size = processor.image_size
     if size == tuple(architecture(options.name).input_size[1:]) and not options.arguments:
         return
-    plain = cast(TimmOptions, options.model_copy(update={"pretrained": False}))
+    plain = options.model_copy(update={"pretrained": False})
     with seeded(0), torch.device("meta"):
         network = create_network(plain, processor).eval()
         try:

@@ -1,0 +1,33 @@
+"""How good is a run? The verb `evaluate`."""
+
+from __future__ import annotations
+
+import click
+
+from plait.cli.options import complete_data, json_option, run_argument
+from plait.cli.session import Session
+
+
+@click.command()
+@run_argument()
+@click.option("--data", "-d", metavar="D", shell_complete=complete_data, help="Other data of the same task.")
+@click.option("--split", type=click.Choice(["train", "valid", "test"]), help="Default: test, else valid.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Of one forward.")
+@json_option
+@click.pass_obj
+def evaluate(session: Session, run: str, data: str | None, split: str | None, batch_size: int, as_json: bool) -> None:
+    """Judge a run on its test split, or on other data.
+
+    With --json: run, task, model, split, examples, metrics.
+    """
+    from plait.api import evaluate as judge
+
+    session.log_to_terminal()
+    found = judge(run, data, split=split, batch_size=batch_size, registry=session.registry)
+    if as_json:
+        session.output.document(found.document())
+        return
+    from plait.summary import as_text
+
+    session.output.text(f"{found.model} on {found.split} of {data or run}: {found.examples:,} examples")
+    session.output.table(("metric", found.split), [(name, as_text(value)) for name, value in found.metrics.items()])

@@ -1,0 +1,59 @@
+"""Do batches depend on nothing but the examples, their keys and the fitted preprocessing?"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from plait.model import Batch, Key, NeuralModel
+from plait.randomness import seeded
+from plait.testing.verdicts import Skipped, require
+
+if TYPE_CHECKING:
+    from plait.testing.cases import Trial
+
+
+def batches(trial: Trial) -> None:
+    """A batch is a function of examples and keys; the preprocessing survives JSON and processes; a batch may be empty."""
+    model = trial.model
+    if not isinstance(model, NeuralModel):
+        raise Skipped("the model has no batches: it is no NeuralModel")
+    processor, count = model.processor, min(4, len(trial.train))
+    examples, keys = [trial.train[index] for index in range(count)], [Key(0, 1, index) for index in range(count)]
+
+    def made(by: Any, seed: int) -> Batch:
+        with seeded(seed):
+            batch: Batch = by.collate(examples, keys, training=True)
+        return batch
+
+    first = made(processor, 1)
+    require(
+        _equal(first, made(processor, 2)),
+        "the same examples with the same keys gave two different training batches",
+        expected="Processor.collate draws all randomness from key.generator(), none from the global generators",
+    )
+    restored = type(processor).from_json(json.loads(json.dumps(processor.as_json())))
+    require(
+        _equal(first, made(restored, 1)),
+        "after as_json and from_json the preprocessing makes another batch",
+        expected="as_json gives the whole fitted state as JSON values",
+    )
+    copy = pickle.loads(pickle.dumps(processor))  # noqa: S301  # our own object: as loader processes get it
+    require(_equal(first, made(copy, 1)), "a pickled copy makes another batch", expected="the processor is picklable")
+    for size, batch in ((count, first), (0, processor.collate([], [], training=False))):
+        lengths = {name: len(tensor) for name, tensor in batch.tensors.items() if len(tensor) != size}
+        require(
+            batch.size == size and not lengths and (batch.count > 0) == (size > 0),
+            f"a batch of {size} examples has size {batch.size}, count {batch.count} and tensors of other lengths {lengths}",
+            expected="Batch.size examples, count terms of the loss (0 where empty), and tensors [batch, ...], also for "
+            "the empty batch that keeps an idle process in step",
+        )
+
+
+def _equal(one: Batch, other: Batch) -> bool:
+    return one.tensors.keys() == other.tensors.keys() and all(
+        torch.equal(tensor, other.tensors[name]) for name, tensor in one.tensors.items()
+    )
