@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from plait.cli.inputs import Input, check_file, read_inputs
 from plait.cli.options import json_option, run_argument
+from plait.cli.output import encoded
 from plait.cli.session import Session
-from plait.errors import DataError, PlaitError
 
 if TYPE_CHECKING:
+    from plait.composition import Composition
+    from plait.predictor import Predictor
     from plait.task import Prediction
-
-_FILES = {"image", "audio", "video"}
-"""Port types whose values are files, so that a directory means all of its files."""
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """One thing to predict for.
-
-    Args:
-        shown: how the answer names it.
-        value: what the predictor gets: a bare value, or a mapping of port names.
-        error: why it cannot even be tried.
-    """
-
-    shown: Any
-    value: Any = None
-    error: str | None = None
 
 
 @click.command()
 @run_argument()
-@click.argument("inputs", metavar="[INPUT]...", nargs=-1)
+@click.argument("inputs", metavar="[INPUT]...", nargs=-1, type=click.Path(allow_dash=True))
 @click.option(
-    "--input-file", "-f", type=click.Path(), metavar="F",
+    "--input-file", "-f", type=click.Path(allow_dash=True), metavar="F",
     help="Inputs from a file: objects of port names (*.jsonl), or one input a line. - reads stdin.",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Of one forward.")
@@ -54,32 +35,35 @@ def predict(
     session: Session, run: str, inputs: tuple[str, ...], input_file: str | None, batch_size: int, as_json: bool,
     jsonl: bool,
 ) -> int:  # fmt: skip
-    """Answer for inputs, with a run, a model directory or a saved composition.
+    """Answer for inputs, with a run or a saved composition.
 
-    INPUT is a value of the input port: a path, a text, - for lines of stdin. A directory means the files in it, where
+    INPUT is a value of the input port: a path, a text, or - for lines of stdin. A directory means the files in it where
     the port takes images, audio or video. Where there are several ports, INPUT is a JSON object of their names.
 
     \b
-    With --json, an array in input order of {"input", "prediction", "scores"?} or {"input", "error"}.
+    With --json: an array, in input order, of {"input", "prediction", "scores"?} or {"input", "error"}.
     Exit code: 0; 1 where some inputs failed; 2 where all did.
     """
     if as_json and jsonl:
         raise click.UsageError("--json is one document, --jsonl one object a line; choose one")
     if not inputs and input_file is None:
         raise click.UsageError("name an INPUT, or a file of them with --input-file")
+    if input_file not in (None, "-"):
+        check_file(str(input_file))  # before a model is loaded
     from plait.predictor import load
 
     session.log_to_terminal()
-    with _opened(input_file) as lines:  # before the model is loaded: a misspelt name is the likelier mistake
-        predictor = load(run, session.registry)
-        given = [*_from_words(inputs, predictor.accepts), *()]
-        source = _chain(given, lines, input_file, predictor.accepts)
-        results: list[dict[str, Any]] = []
-        write = _writer(session, as_json=as_json, jsonl=jsonl, results=results)
-        total = failed = 0
-        for each, answer in answers(predictor, source, batch_size=batch_size):
-            total, failed = total + 1, failed + (answer.error is not None)
-            write(each, answer)
+    predictor = load(run, session.registry)
+    given = read_inputs(inputs, input_file, predictor.accepts)
+    results, total, failed = [], 0, 0
+    for each, answer in answers(predictor, given, batch_size=batch_size):
+        total, failed = total + 1, failed + (answer.error is not None)
+        if as_json:
+            results.append(_document(each, answer))
+        elif jsonl:
+            session.output.document(_document(each, answer))
+        else:
+            _print(session, each, answer)
     if as_json:
         session.output.document(results)
     if not total:
@@ -87,8 +71,10 @@ def predict(
     return 0 if not failed else 2 if failed == total else 1
 
 
-def answers(predictor: Any, inputs: Iterable[Input], *, batch_size: int) -> Iterator[tuple[Input, Prediction]]:
-    """An answer for each input, in order, a batch at a time; memory holds one batch."""
+def answers(
+    predictor: Predictor | Composition, inputs: Iterable[Input], *, batch_size: int
+) -> Iterator[tuple[Input, Prediction]]:
+    """An answer for each input, in order, a batch at a time, so that memory holds one batch."""
     from plait.task import Prediction
 
     source = iter(inputs)
@@ -97,3 +83,21 @@ def answers(predictor: Any, inputs: Iterable[Input], *, batch_size: int) -> Iter
         found = iter(predictor.predict(good, batch_size=batch_size))
         for each in batch:
             yield each, next(found) if each.error is None else Prediction(error=each.error)
+
+
+def _document(given: Input, answer: Prediction) -> dict[str, Any]:
+    if answer.error is not None:
+        return {"input": given.shown, "error": answer.error}
+    document = {"input": given.shown, "prediction": answer.prediction}
+    return document if answer.scores is None else {**document, "scores": dict(answer.scores)}
+
+
+def _print(session: Session, given: Input, answer: Prediction) -> None:
+    """Input, prediction and its best score, separated by tabs; what failed goes to stderr."""
+    shown = given.shown if isinstance(given.shown, str) else encoded(given.shown)
+    if answer.error is not None:
+        print(f"error: {shown}: {answer.error}", file=sys.stderr, flush=True)
+        return
+    text = answer.prediction if isinstance(answer.prediction, str) else encoded(answer.prediction)
+    best = "" if not answer.scores else f"\t{max(answer.scores.values()):.4f}"
+    session.output.text(f"{shown}\t{text}{best}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from plait.config import Layer, Recipe, options_layer, resolve
-from plait.errors import AmbiguousNameError, PlaitError, PluginError, did_you_mean
+from plait.errors import AmbiguousNameError, PluginError, did_you_mean
 from plait.fitting import fit_recipe, read_splits
 from plait.model import Model
 from plait.predictor import Predictor

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
-from plait.engine.base import Engine
 from torch import Tensor
+
+from plait.engine.base import Engine
 
 PRIOR = 1.0  # rows that each component is taken to have seen before: keeps variances and frequencies off zero
 SPREAD = 0.1  # the variance of the numbers of those rows; all training rows together have variance 1

@@ -8,10 +8,11 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from plait.model import Batch, Key, Processor
 from plait.task import Problem, Split
 from plait_tabular.rows import Row
-from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from pydantic import Field
+from torch import Tensor
+
 from plait.engine.base import Engine
 from plait.evaluation import ClassPrediction
 from plait.model import IterativeModel, Progress, State
@@ -17,8 +20,6 @@ from plait.weights import load_tensors, save_tensors
 from plait_tabular.densities import Densities
 from plait_tabular.encoding import RowEncoder
 from plait_tabular.rows import Row
-from pydantic import Field
-from torch import Tensor
 
 JITTER = 0.5  # how far, in a class's standard deviations, its components start from its mean
 

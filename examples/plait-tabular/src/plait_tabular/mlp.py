@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
+from torch import nn
+
 from plait.evaluation import ClassPrediction
 from plait.model import Batch, NeuralModel, Output
 from plait.options import ModelOptions
 from plait.task import Problem, Split
 from plait_tabular.encoding import RowEncoder
-from pydantic import Field
-from torch import nn
 
 
 class MlpOptions(ModelOptions):

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import pyarrow as pa
+from pydantic import Field
+
 from plait.data import carve, fingerprint, limit
 from plait.errors import DataError, InputError, did_you_mean
 from plait.evaluation import ClassificationEvaluator, ClassPrediction
 from plait.options import DataOptions
 from plait.task import Prediction, Problem, Split, Splits, Task
 from plait_tabular.rows import Kind, Record, Row, column_kinds, convert, read_records
-from pydantic import Field
 
 SHOWN = 10  # faults in one message
 
