@@ -100,9 +100,10 @@ class Composition:
             results = dict(zip(alive, stage.stream(list(alive.values()), batch_size=batch_size), strict=True))
             alive = {}
             for position, result in results.items():
-                if result.error is not None or number == len(self.stages) - 1:
-                    error = None if result.error is None else f"{stage.name}: {result.error}"
-                    answers[position] = result if error is None else Prediction(error=error)
+                if result.error is not None:
+                    answers[position] = Prediction(error=f"{stage.name}: {result.error}")
+                elif number == len(self.stages) - 1:
+                    answers[position] = result
                 else:
                     alive[position] = self._inputs(number, result, given[position])
         return [answers[position] for position in range(len(inputs))]

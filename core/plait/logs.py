@@ -136,7 +136,7 @@ class TensorBoard:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(self._directory), purge_step=step)  # type: ignore[no-untyped-call]
+            self._writer = SummaryWriter(str(self._directory), purge_step=step)
         try:
             for name, number in metrics.items():
                 self._writer.add_scalar(f"{split}/{name}", number, step)
@@ -164,7 +164,9 @@ class Display:
         self._every = every
         self._bar: Any = None
         self._task: Any = None
-        self._first, self._total, self._unit = 0, None, "step"
+        self._first = 0
+        self._total: int | None = None
+        self._unit = "step"
         self._begun = self._shown = time.monotonic()
         self._text = ""
 

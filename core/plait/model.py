@@ -63,7 +63,8 @@ class Model(ABC):
         return ()
 
 
-class Key(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Key:
     """The identity of one visit of one example. All randomness of a sample is drawn from it, so that neither
     loader processes nor ranks matter."""
 
@@ -73,7 +74,7 @@ class Key(NamedTuple):
 
     def generator(self) -> np.random.Generator:
         """A generator of this key's own numbers."""
-        return np.random.default_rng(self)
+        return np.random.default_rng((self.seed, self.epoch, self.index))
 
 
 @dataclass(slots=True)

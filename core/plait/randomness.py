@@ -39,7 +39,7 @@ def generator_states() -> dict[str, Any]:
         "numpy": torch.from_numpy(np.asarray(keys).astype(np.int64)),
         "values": {"python": [version, gauss], "numpy": [name, position, has_gauss, cached]},
     }
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         states |= {f"cuda:{index}": state for index, state in enumerate(torch.cuda.get_rng_state_all())}
     return states
 

@@ -14,7 +14,7 @@ from plait.errors import DataError, IntegrityError, did_you_mean
 
 def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write tensors to one safetensors file; those that share storage (tied weights) are written once and named."""
-    first: dict[tuple[int, int, torch.Size, tuple[int, ...]], str] = {}
+    first: dict[tuple[object, ...], str] = {}
     unique: dict[str, torch.Tensor] = {}
     tied: dict[str, str] = {}
     for name, tensor in tensors.items():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+import traceback
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,9 @@ from plait.cli.options import complete_plugins, json_option
 from plait.cli.session import Session
 from plait_registry.entry import Plugin, normalised
 from plait_registry.errors import PluginError, UnknownNameError, did_you_mean
+
+if TYPE_CHECKING:
+    from plait.testing import Result
 
 SLOW = 0.2
 """Seconds to import above which a plugin is named: every command waits for it."""
@@ -55,12 +58,15 @@ def check(session: Session, name: str, as_json: bool) -> int:
     """
     plugin = _find(session, name)
     session.log_to_terminal()
-    testing = import_module("plait.testing")
+    from plait.testing import run_checks
+
     results: list[dict[str, Any]] = []
-    for result in testing.run_checks(session.registry, plugin.distribution):
+    for result in run_checks(session.registry, plugin.distribution):
         results.append(_result(result))
         if not as_json:
             session.output.text(_line(result))
+        if session.debug and result.error is not None:
+            traceback.print_exception(result.error)
     counts = {status: sum(each["status"] == status for each in results) for status in ("passed", "failed", "skipped")}
     if as_json:
         session.output.document(results)
@@ -94,11 +100,11 @@ def _remark(plugin: Plugin) -> str:
     return f"{provides} (slow: {plugin.seconds:.1f} s to import)" if plugin.seconds > SLOW else provides
 
 
-def _result(result: Any) -> dict[str, Any]:
-    document = {"case": result.case, "check": result.check, "status": result.status}
+def _result(result: Result) -> dict[str, Any]:
+    document: dict[str, Any] = {"case": str(result.case), "check": result.check, "status": result.status}
     return {**document, **({"reason": result.reason} if result.reason else {}), "seconds": round(result.seconds, 3)}
 
 
-def _line(result: Any) -> str:
+def _line(result: Result) -> str:
     reason = f": {result.reason}" if result.reason else ""
     return f"{result.status:8}{result.case}  {result.check} ({result.seconds:.1f} s){reason}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +57,7 @@ class LocalEngine:
         with explain_memory(self.device):
             model.to(device=self.device)
             if self._channels_last:
-                model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+                model.to(memory_format=torch.channels_last)
         self._run = torch.compile(model) if self.options.compile else model
         self._parameters = [(name, each) for name, each in model.named_parameters() if each.requires_grad]
         if optimizer is not None:
@@ -281,7 +280,7 @@ def explain_memory(device: torch.device) -> Iterator[None]:
 def _move(value: Any, device: torch.device) -> Any:
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
-    if hasattr(value, "to") and is_dataclass(value):
+    if hasattr(value, "to"):
         return value.to(device)
     if isinstance(value, Mapping):
         return {key: _move(each, device) for key, each in value.items()}

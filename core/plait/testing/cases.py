@@ -88,11 +88,12 @@ def _variants(model: Entry) -> list[tuple[int, Mapping[str, Any]]]:
 
 def _nothing(registry: Registry, distribution: str | None) -> PluginError:
     if distribution is None:
-        return PluginError("no installed plugin offers a task with a model that serves it", hint="pip install plait-vision")
+        return PluginError("no installed plugin offers a task and a model for it", hint="pip install plait-vision")
     plugins = {normalised(plugin.distribution): plugin for plugin in registry.plugins}
     plugin = plugins.get(normalised(distribution))
     if plugin is None:
-        return PluginError(f"no plugin of a distribution {distribution!r} is installed", hint=did_you_mean(distribution, plugins))
+        hint = did_you_mean(distribution, plugins)
+        return PluginError(f"no plugin of a distribution {distribution!r} is installed", hint=hint)
     if plugin.status != "ok":
         return PluginError(str(plugin), hint=plugin.hint)
     offered = ", ".join(plugin.provides) or "nothing"
@@ -135,7 +136,9 @@ class Trial:
             Failed: the task and the variant name no data, or a family names no variant.
         """
         if self.model_spec.trainer is None:
-            raise Skipped("the model only predicts (its spec's trainer is None); `plait run TASK` predicts the demo input")
+            raise Skipped(
+                "the model only predicts (trainer=None in its spec); `plait run TASK` predicts the demo input"
+            )
         require(
             not self.case.model_name.endswith("/*"),
             f"the family {self.case.model.name} has no conformance variant to train",

@@ -7,10 +7,11 @@ import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from plait.artifact import Artifact, load_model
+from plait.artifact import load_model
 from plait.errors import DataError, IntegrityError, Interrupted
 from plait.fitting import fit_recipe, read_splits
 from plait.judging import evaluate_run
@@ -40,10 +41,10 @@ def resolves(trial: Trial) -> None:
         require(
             isinstance(found, type) and issubclass(found, kind),
             f"{target} is {found!r}",
-            expected=f"a subclass of plait's {kind.__name__}" + (f", which trainer={trainer!r} fits" if kind in kinds.values() else ""),
+            expected=f"a subclass of plait's {kind.__name__}, to go with the spec's trainer={trainer!r}",
         )
         missing = sorted(getattr(found, "__abstractmethods__", ()))
-        require(not missing, f"{target} leaves {', '.join(missing)} unwritten", expected="every abstract method has a body")
+        require(not missing, f"{target} leaves {', '.join(missing)} unwritten", expected="a body of each")
         _options_print(target, found.Options, options)
     trial.recipe(trial.directory)
 
@@ -79,22 +80,24 @@ def trains(trial: Trial) -> None:
     run = trial.run
     require(run.status == "finished", f"the run's status is {run.status!r}", expected="'finished'")
     primary = trial.task_spec.primary_metric
-    judged = [name for name in ("valid", "test") if trial.splits[name] is not None and len(trial.splits[name] or ())]
-    require(bool(judged), "the demo data have neither valid nor test", expected="Task.read carves one, or the data name one")
+    judged = [name for name in ("valid", "test") if (part := trial.splits[name]) is not None and len(part)]
+    require(bool(judged), "the demo data have neither valid nor test", expected="Task.read carves or reads one")
     for split in judged:
         metrics = run.metrics.get(split, {})
         if primary is not None:
             require(
                 math.isfinite(metrics.get(primary.name, math.nan)),
-                f"{split}: the primary metric {primary.name!r} is {metrics.get(primary.name)}; there are {', '.join(metrics)}",
-                expected="Evaluator.compute gives a finite number under the name that TaskSpec.primary_metric has",
+                f"{split}: {primary.name!r} is {metrics.get(primary.name)}; there are {', '.join(metrics)}",
+                expected="Evaluator.compute gives a finite number under the name of TaskSpec.primary_metric",
             )
 
 
 def saves(trial: Trial) -> None:
     """What was saved predicts what the fitted model predicted, bit for bit, and so does what is saved again."""
-    run, model, task, problem = trial.run, trial.model, trial.predictor.artifact.task, trial.predictor.artifact.problem
-    batch_size = getattr(trial.recipe(trial.directory).trainer, "evaluation_batch_size", None) or 256  # as the run has it
+    run, model = trial.run, trial.model
+    task, problem = trial.predictor.artifact.task, trial.predictor.artifact.problem
+    # as the run has it: other batches may round the last bit of a sum otherwise
+    batch_size = getattr(trial.recipe(trial.directory).trainer, "evaluation_batch_size", None) or 256
     for split, fitted in run.metrics.items():
         loaded = evaluate_run(run, None, split=split, batch_size=batch_size, registry=trial.registry).metrics
         wrong = _unequal(fitted, loaded)
@@ -134,7 +137,7 @@ def _presentable(answer: Prediction, trial: Trial) -> None:
         json.dumps([answer.prediction, answer.scores], allow_nan=False)
     except (TypeError, ValueError) as error:
         raise Failed(
-            f"present gave {answer.prediction!r} with scores {answer.scores!r}: {error}; expected: JSON values, such as "
+            f"present gave {answer.prediction!r} with scores {answer.scores!r}: {error}; expected: JSON values, so "
             "float(x) of a NumPy number"
         ) from error
 
@@ -152,7 +155,7 @@ def resumes(trial: Trial) -> None:
     except Interrupted:
         pass
     else:
-        raise Failed(f"asked to stop after step {after} of {steps}, it went on; expected: the trainer asks `fit.stop()`")
+        raise Failed(f"asked to stop after step {after} of {steps}, the fit went on; expected: it heeds `fit.stop()`")
     resumed = fit_recipe(recipe, trial.registry, resume=True).path
     whole = trial.run.path
     names = sorted({*_files(whole / "model"), *_files(resumed / "model")})
@@ -164,11 +167,12 @@ def resumes(trial: Trial) -> None:
         "randomness comes from keys, seeds or the global generators only",
     )
     one, other = _log(whole), _log(resumed)
-    line = next((index for index, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), min(len(one), len(other)))
+    pairs = enumerate(zip_longest(one, other, fillvalue="nothing"), start=1)
+    line, before, after_resume = next(((line, *pair) for line, pair in pairs if pair[0] != pair[1]), (0, "", ""))
     require(
-        one == other,
-        f"stopped after step {after} of {steps} and resumed, metrics.jsonl differs from line {line + 1} on: "
-        f"{(other[line:] or ['nothing'])[0]} instead of {(one[line:] or ['nothing'])[0]}",
+        not line,
+        f"stopped after step {after} of {steps} and resumed, line {line} of metrics.jsonl is {after_resume} instead of "
+        f"{before}",
         expected="the same lines, apart from `seconds`",
     )
 
@@ -180,10 +184,12 @@ def refuses(trial: Trial) -> None:
     try:
         read_splits(trial.task, recipe, trial.registry, nowhere)
     except DataError as error:
-        require(nowhere.name in error.message, f"a missing path gave {error.message!r}", expected="a message that names it")
+        named = nowhere.name in error.message
+        require(named, f"a missing path gave {error.message!r}", expected="a message that names it")
     else:
-        raise Failed(f"Task.read({str(nowhere)!r}) raised nothing; expected: plait.errors.DataError, which names the path")
-    predictor = Predictor(replace(trial.predictor.artifact, task=_Given(trial.predictor.artifact)), path=trial.run.path)
+        raise Failed(f"Task.read({str(nowhere)!r}) raised nothing; expected: DataError, which names the path")
+    artifact = trial.predictor.artifact
+    predictor = Predictor(replace(artifact, task=cast(Task, _Given(artifact.task))), path=trial.run.path)
     accepts = trial.task_spec.accepts
     good = [dict.fromkeys(accepts, _Example(each)) for each in _some(trial)[:2]]
     bad = [dict.fromkeys(accepts, object()), {"there-is-no-such-port": 1}]
@@ -197,7 +203,7 @@ def refuses(trial: Trial) -> None:
         )
     kept = [answers[0], *answers[3:]]
     require(
-        [each.prediction for each in kept] == [each.prediction for each in alone] and not any(each.error for each in kept),
+        [(each.prediction, each.error) for each in kept] == [(each.prediction, None) for each in alone],
         f"beside broken inputs, good ones gave {kept}",
         expected="what they give without them",
     )
@@ -213,8 +219,8 @@ class _Example:
 class _Given:
     """A task that also takes examples as they are: only it knows which raw inputs are good ones."""
 
-    def __init__(self, artifact: Artifact) -> None:
-        self._task = artifact.task
+    def __init__(self, task: Task) -> None:
+        self._task = task
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)
@@ -227,10 +233,14 @@ class _Given:
 def artefact(trial: Trial) -> None:
     """The run holds nothing that could be executed, and a byte that changed in its model is found and named."""
     run = trial.run.path
-    pickled = [name for name in _files(run) if Path(name).suffix in EXECUTABLE_FORMATS or (_bytes(run / name) or b"")[:2] in _PICKLES]
+    pickles = [
+        name
+        for name in _files(run)
+        if Path(name).suffix in EXECUTABLE_FORMATS or (_bytes(run / name) or b"").startswith(_PICKLES)
+    ]
     require(
-        not pickled,
-        f"the run holds {', '.join(pickled)}",
+        not pickles,
+        f"the run holds {', '.join(pickles)}",
         expected="no pickle and no code: tensors by plait.weights.save_tensors, everything else as JSON",
     )
     for name in _files(run / "model"):

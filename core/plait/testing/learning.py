@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,13 +59,13 @@ def _overfits(trial: Trial) -> None:
         assert loss is not None  # `_loss` has looked
         engine.backward(loss, scale=1.0)
         applied = engine.step().applied
-        require(applied, f"step {step}: the loss or a gradient is not finite", expected="finite numbers on the demo data")
+        require(applied, f"step {step}: the loss or a gradient is not finite", expected="finite numbers")
         if step % 10 == 0 and (now := _loss(engine, batch)) < FRACTION * first:
             return
     raise Failed(
-        f"the loss on {len(keys)} training examples went from {first:.4g} to {now:.4g} in {STEPS} steps; expected: below "
-        f"{FRACTION * first:.4g}. Does the loss reach every parameter (no detach, no .data)? Do inputs and targets of a "
-        "batch belong together? Is 'trainer.learning_rate' right (ModelSpec.defaults, or the conformance variant)?"
+        f"the loss on {len(keys)} training examples went from {first:.4g} to {now:.4g} in {STEPS} steps; expected: "
+        f"below {FRACTION * first:.4g}. Does the loss reach every parameter (no detach, no .data)? Do inputs and "
+        "targets belong together? Is 'trainer.learning_rate' right (ModelSpec.defaults, or the conformance variant)?"
     )
 
 
@@ -97,12 +98,12 @@ def _progresses(trial: Trial) -> None:
     for name in names:
         sign = 1 if name in RISING else -1
         values = [math.nan if each.get(name) is None else sign * each[name] for each in logged]
-        for step, (before, after) in enumerate(zip(values, values[1:], strict=False), start=2):
+        for step, (before, after) in enumerate(pairwise(values), start=2):
             require(
                 after >= before - 1e-6 * abs(before),
                 f"{name} went from {sign * before!r} to {sign * after!r} in step {step}",
-                expected=f"a fit whose {name} never {'falls' if sign > 0 else 'rises'}: each step must reach the maximum of "
-                "what it says it maximises (with priors, floors or penalties log that: log_posterior, loss)",
+                expected=f"a fit whose {name} never {'falls' if sign > 0 else 'rises'}: a step must not lose what it "
+                "reports (with priors, floors or penalties that is the log_posterior or the loss)",
             )
 
 

@@ -15,10 +15,9 @@ def pausing(trainer: type[Trainer], *, after: int) -> type[Trainer]:
         Options = trainer.Options
 
         def fit(self, fit: Fit) -> Outcome:
-            counted = _Counted(fit.events)
-            return trainer(self.options).fit(
-                replace(fit, events=counted, stop=lambda: "signal" if counted.step >= after else fit.stop())  # type: ignore[arg-type]  # it delegates what it lacks
-            )
+            counted: Any = _Counted(fit.events)
+            stop = replace(fit, events=counted, stop=lambda: "signal" if counted.step >= after else fit.stop())
+            return trainer(self.options).fit(stop)
 
     return Pausing
 

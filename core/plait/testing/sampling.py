@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def batches(trial: Trial) -> None:
-    """A batch is a function of examples and keys; the preprocessing survives JSON and processes; a batch may be empty."""
+    """A batch is a function of examples and keys, and may be empty; preprocessing survives JSON and processes."""
     model = trial.model
     if not isinstance(model, NeuralModel):
         raise Skipped("the model has no batches: it is no NeuralModel")
@@ -47,7 +47,7 @@ def batches(trial: Trial) -> None:
         lengths = {name: len(tensor) for name, tensor in batch.tensors.items() if len(tensor) != size}
         require(
             batch.size == size and not lengths and (batch.count > 0) == (size > 0),
-            f"a batch of {size} examples has size {batch.size}, count {batch.count} and tensors of other lengths {lengths}",
+            f"a batch of {size} has size {batch.size}, count {batch.count} and tensors of other lengths {lengths}",
             expected="Batch.size examples, count terms of the loss (0 where empty), and tensors [batch, ...], also for "
             "the empty batch that keeps an idle process in step",
         )

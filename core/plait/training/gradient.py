@@ -74,6 +74,8 @@ class GradientTrainer(Trainer):
             loss = torch.zeros((), dtype=torch.float64)
             for batch in micro_batches:
                 output = engine.forward(engine.move(batch))
+                if output.loss is None:
+                    raise RuntimeError(f"{type(model).__name__}.forward gave no loss for a batch of training examples")
                 # the mean over the global batch: engines average over ranks, so each rank counts world_size times
                 engine.backward(output.loss, scale=batch.count * engine.world_size / max(1, terms))
                 loss += output.loss.detach().double().cpu() * (batch.count / max(1, terms))

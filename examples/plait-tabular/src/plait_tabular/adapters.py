@@ -13,7 +13,7 @@ def row_to_text(row: Mapping[str, float | str]) -> str:
     """
     if not isinstance(row, Mapping):
         raise TypeError(f"a row is a mapping from column names to values, not {type(row).__name__}")
-    return " ".join(f"{column} is {value:g}." if isinstance(value, float) else f"{column} is {value}." for column, value in row.items())
+    return " ".join(f"{column} is {value}." for column, value in row.items())
 
 
 def label_to_row(label: str) -> dict[str, str]:

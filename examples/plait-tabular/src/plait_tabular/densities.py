@@ -48,8 +48,9 @@ class Densities:
         mean = sums[:, :numbers] / count.clamp_min(1e-10)[:, None]
         scatter = (squares - count[:, None] * mean**2).clamp_min(0)
         variance = (scatter + PRIOR * SPREAD) / (count[:, None] + PRIOR)
-        columns = [(each + PRIOR) / (each + PRIOR).sum(1, keepdim=True) for each in sums[:, numbers:].split(list(groups[1:]), 1)]
-        return cls(weight, mean, variance, torch.cat([sums[:, :0], *columns], 1).log())
+        texts = sums[:, numbers:] + PRIOR
+        columns = [each / each.sum(1, keepdim=True) for each in torch.split(texts, list(groups[1:]), 1)]
+        return cls(weight, mean, variance, torch.cat([texts[:, :0], *columns], 1).log())
 
     def joint(self, features: Tensor) -> Tensor:
         """Log density of each row together with each component, nats, [rows, components]."""

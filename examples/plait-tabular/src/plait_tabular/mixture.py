@@ -56,7 +56,8 @@ class Mixture(IterativeModel):
         features, own = self._encoded(data)
         start = Densities.fit(features, own / self.options.components, self.encoder.groups, engine)
         if self.options.components > 1:
-            noise = torch.randn(start.mean.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(self.seed))
+            generator = torch.Generator().manual_seed(self.seed)
+            noise = torch.randn(start.mean.shape, dtype=torch.float64, generator=generator)
             start.mean.add_(JITTER * noise * start.variance.sqrt())
         return State(start.tensors(), {"log_posterior": None})
 
@@ -80,7 +81,7 @@ class Mixture(IterativeModel):
     def predict(self, examples: Sequence[Row]) -> list[ClassPrediction]:
         assert self.densities is not None  # `finish` or `load` came first
         joint = self.densities.joint(self.encoder.encode(examples).double())
-        classes = joint.unflatten(1, (len(self.encoder.labels), self.options.components)).logsumexp(2)
+        classes = joint.view(len(examples), len(self.encoder.labels), self.options.components).logsumexp(2)
         return [ClassPrediction(row) for row in classes.softmax(1).numpy()]
 
     def save(self, directory: Path) -> None:

@@ -72,7 +72,8 @@ def _records(source: Any, name: str) -> list[Record]:
         wrong = next((index for index, cells in enumerate(source) if not isinstance(cells, Mapping)), None)
         if wrong is None:
             return [Record(f"{name} {index + 1}", cells) for index, cells in enumerate(source)]
-        raise DataError(f"{name} {wrong + 1} is {type(source[wrong]).__name__}, expected a mapping from columns to values")
+        found = type(source[wrong]).__name__
+        raise DataError(f"{name} {wrong + 1} is of type {found}, expected a mapping from columns to values")
     raise DataError(
         f"data: {type(source).__name__} holds no rows",
         hint=f"give a table file ({', '.join(TABLE_SUFFIXES)}), a directory of them, or a list of dicts",

@@ -56,9 +56,9 @@ class TabularClassification(Task):
         for name, rows in parts.items():
             kept = limit([str(row.label) for row in rows], most=self.options.limit, seed=self.seed)
             parts[name] = [rows[index] for index in kept]
-        seen = [f"{name} {json.dumps([*row.values.items(), row.label])}" for name in ("train", "valid") for row in parts.get(name, ())]
-        split = [name for name, rows in parts.items() for _ in rows]
-        index = pa.table({"id": [row.id for rows in parts.values() for row in rows], "split": split})
+        every = [(name, row) for name, rows in parts.items() for row in rows]
+        seen = [f"{name} {row.label} {json.dumps(row.values)}" for name, row in every if name != "test"]
+        index = pa.table({"id": [row.id for _, row in every], "split": [name for name, _ in every]})
         return Splits(**parts, fingerprint=fingerprint(seen), index=index, notes=notes)
 
     def problem(self, splits: Splits) -> Problem:
@@ -86,9 +86,9 @@ class TabularClassification(Task):
         try:
             return Row(convert(cells, columns))
         except ValueError as error:
-            missing = next((name for name in columns if name not in cells), None)
-            hint = None if missing is None else did_you_mean(missing, [str(name) for name in cells if name not in columns])
-            raise InputError(f"row: {error}", hint=hint) from error
+            missing = next((name for name in columns if name not in cells), "")
+            unused = [str(name) for name in cells if name not in columns]
+            raise InputError(f"row: {error}", hint=did_you_mean(missing, unused)) from error
 
     def present(self, prediction: ClassPrediction, problem: Problem) -> Prediction:
         """The most probable class, and the probability of each."""
@@ -99,7 +99,7 @@ class TabularClassification(Task):
     def _label_column(self, records: Mapping[str, Sequence[Record]]) -> str:
         label = self.options.fields.get("label", "label")
         if unknown := [name for name in self.options.fields if name != "label"]:
-            raise DataError(f"data.fields.{unknown[0]}: only `label` can be named", hint="other columns go by their names")
+            raise DataError(f"data.fields.{unknown[0]}: only data.fields.label can be set")
         for rows in records.values():
             if rows and label not in rows[0].cells:
                 raise DataError(
@@ -112,7 +112,8 @@ class TabularClassification(Task):
         present = [name for name in train[0].cells if name != label]
         for name in (*self.options.ignore, *self.options.text):
             if name not in present:
-                raise DataError(f"{train[0].where}: no column {name!r} to ignore or to read as text", hint=did_you_mean(name, present))
+                hint = did_you_mean(name, present)
+                raise DataError(f"{train[0].where}: no column {name!r} to ignore or to read as text", hint=hint)
         names = [name for name in present if name not in self.options.ignore]
         return column_kinds(train, names, text=self.options.text)
 

@@ -1,0 +1,1 @@
+"""Rows of numbers into classes: a plugin for Plait."""
