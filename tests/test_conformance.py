@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from plait.data import no_such_path
 from plait.errors import PluginError
 from plait.evaluation import ClassificationEvaluator, ClassPrediction
@@ -19,7 +20,6 @@ from plait.task import Prediction, Problem, Split, Splits
 from plait.testing import CHECKS, Trial, cases, conformance, run_check, run_checks
 from plait_registry import DatasetSpec, Entry, ModelSpec, Plugin, PortSpec, Registry, TaskSpec
 from plait_registry.specs import Spec
-
 from tests import toys
 
 test_installed = conformance()
@@ -73,7 +73,7 @@ def registry(task: type = Points, model: type = Net, **changes: Any) -> Registry
             demo_data=changes.pop("demo_data", "circle"),
         ),
         ModelSpec(summary="One model.", target=f"{__name__}:{model.__name__}", tasks=("toy/points",), **changes),
-        DatasetSpec(name="circle", summary="Points.", target="tests.toys:points", tasks=("toy/points",), synthetic=True),
+        DatasetSpec(name="circle", summary="Points.", target="tests.toys:points", tasks=("toy/points",)),
         PortSpec(name="vector", summary="Numbers."),
     ]  # fmt: skip
     entries = tuple(Entry(spec, "toy", "toy", "1.0") for spec in specs)
@@ -209,14 +209,6 @@ class Remembering(Means):
         return State({"means": after.tensors["means"] * (1 + 0.01 * self.pull)}, after.values), progress
 
 
-class Deaf(Means):
-    """Stops for nobody: it converges in the step in which it is asked."""
-
-    def step(self, data: Split, state: State, engine: Any) -> tuple[State, Progress]:
-        after, progress = super().step(data, state, engine)
-        return after, Progress(progress.metrics, converged=progress.metrics["loss"] < 0.06)
-
-
 class Swallowing(Points):
     def parse(self, inputs: Mapping[str, Any], problem: Problem) -> Any:
         return toys.Point((0.0,) * 4) if not hasattr(inputs["point"], "__len__") else super().parse(inputs, problem)
@@ -240,7 +232,7 @@ SINS = [
     ("resolves", {"model": Unwritten}, "leaves decode, fit_processor, forward unwritten"),
     ("resolves", {"model": Net, "trainer": "iterative"}, "a subclass of plait's IterativeModel"),
     ("resolves", {"task": Means}, "a subclass of plait's Task"),
-    ("resolves", {"name": "toy/*"}, "the family toy/* has no conformance variant"),
+    ("resolves", {"name": "toy/*"}, r"the family toy/\* has no conformance variant"),
     ("resolves", {"demo_data": None}, "TaskSpec.demo_data"),
     ("ports", {"accepts": {"point": "star-chart"}}, "'star-chart', which nobody registered"),
     ("trains", {"task": Misjudged}, "'accuracy' is None; there are"),

@@ -36,7 +36,7 @@ class Adapter:
             try:
                 converted = self._convert(next(iter(named(value, self.accepts).values())))
             except (PlaitError, ValueError, TypeError, KeyError) as error:  # what a conversion says of a bad value
-                yield Prediction(error=f"adapter {self.name}: {error}")
+                yield Prediction(error=str(error))
             else:
                 yield Prediction(prediction=converted, outputs={port: converted})
 
@@ -226,7 +226,8 @@ def _link(
     for port, kind in second.accepts.items():
         if port in link:
             continue
-        sources = [source for source, given in first.returns.items() if given == kind]
+        taken = connect.values()  # an output that is named for one port does not feed another unasked
+        sources = [source for source, given in first.returns.items() if given == kind and source not in taken]
         rivals = [other for other, wanted in second.accepts.items() if wanted == kind and other not in connect]
         if len(sources) == 1 and len(rivals) == 1:
             link[port] = sources[0]

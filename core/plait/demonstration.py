@@ -10,8 +10,7 @@ from typing import Any
 
 from plait.artifact import save_model
 from plait.config import Recipe
-from plait.fitting import _created as created
-from plait.fitting import create_model, make_engine, read_splits
+from plait.fitting import create_model, create_run, make_engine, read_splits
 from plait.model import NeuralModel
 from plait.randomness import set_seed
 from plait.run import Run, check_free, locked, new_directory
@@ -78,7 +77,7 @@ def demonstrate(recipe: Recipe, registry: Registry, *, resume: bool = False, mos
     judged = [] if recipe.task_spec.primary_metric is None else [name for name in ("valid", "test") if name in parts]
     metrics = {name: judge(model, engine, parts[name], task.evaluator(problem, parts[name])) for name in judged}
     with locked(path):
-        run = created(path, recipe)
+        run = create_run(path, recipe, registry)
         save_model(
             path / "model", model, task=recipe.task, entry=recipe.model, problem=problem,
             data=recipe.data.as_json() | {"source": None, "limit": None}, seed=recipe.seed,

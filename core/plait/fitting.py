@@ -69,7 +69,7 @@ def fit_recipe(
     prepared = _Prepared.make(recipe, registry, data)  # what the user can mend is found before anything is written
     try:
         with locked(path):
-            run = _reopened(path, recipe) if check_free(path, resume=resume) else _created(path, recipe)
+            run = _reopened(path, recipe) if check_free(path, resume=resume) else create_run(path, recipe, registry)
             with log_file(path / "log.txt"), _status_kept(run), StopSignals(recipe.trainer.max_time) as signals:
                 _Fitting(recipe, registry, run, prepared, display, signals).carry_out()
     finally:
@@ -83,7 +83,8 @@ def _reopened(path: Path, recipe: Recipe) -> Run:
     return run
 
 
-def _created(path: Path, recipe: Recipe) -> Run:
+def create_run(path: Path, recipe: Recipe, registry: Registry) -> Run:
+    """A new run directory that says what made it."""
     entries = {each.distribution: each for each in (recipe.task, recipe.model)}
     info = {
         "task": recipe.task.name,
@@ -95,7 +96,13 @@ def _created(path: Path, recipe: Recipe) -> Run:
             for each in entries.values()
         ],
     }
-    return Run.create(path, recipe.as_json(), info)
+    tree = recipe.as_json()
+    source = tree["data"]["source"]
+    registered = {name for each in registry.entries("dataset") for name in (each.name, each.qualified)}
+    # the saved recipe runs from any working directory; a run called "digits" is not the data set "digits"
+    if source is not None and source not in registered and Path(source).exists():
+        tree["data"]["source"] = str(Path(source).resolve())
+    return Run.create(path, tree, info)
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ class Options(BaseModel):
 class DataOptions(Options):
     """The recipe's `data` block. A task adds its own fields by subclassing."""
 
-    source: str | None = None
+    source: str | None = Field(default=None, json_schema_extra=RESUME)  # a fingerprint guards what is in it
     """A path, a registered data set's name, or None for data passed from Python."""
     fields: dict[str, str] = Field(default_factory=dict)
     """Column names of a table, by the task's field: {"image": "file_name", "label": "species"}."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import platform
@@ -12,10 +13,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
-from filelock import FileLock, Timeout
 
 from plait.errors import PlaitError, RunError, did_you_mean
 from plait.sealed import storage, write_text
@@ -145,19 +145,47 @@ class Run:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold a run directory's lock; the system gives it back when the process dies."""
+    busy = RunError(f"{path}: another process is writing this run", hint="wait for it, or choose another --out")
+    key = path.resolve()
+    if key in _HELD:
+        raise busy
     with storage(f"{path}: the run directory could not be locked"):
         path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path / ".lock")
+        file = (path / ".lock").open("a")
+    with file:
+        if not _lock(file):
+            raise busy
+        _HELD.add(key)
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise RunError(
-                f"{path}: another process is writing this run", hint="wait for it, or choose another --out"
-            ) from None
+            yield
+        finally:
+            _HELD.discard(key)
+
+
+_HELD: set[Path] = set()
+"""Runs that this process writes: the system's locks keep out other processes only."""
+
+
+def _lock(file: TextIO) -> bool:
+    """Take the system's lock on a file, without waiting.
+
+    A POSIX record lock belongs to the process: unlike flock's, it is not inherited by loader processes, which live some
+    seconds longer than a killed parent and would refuse its resume.
+    """
     try:
-        yield
-    finally:
-        lock.release()
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+            return False
+        raise
+    return True
 
 
 def check_free(path: Path, *, resume: bool) -> bool:

@@ -28,19 +28,19 @@ train(
 
 def start(out: Path, workers: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-c", PROGRAM, str(out), str(workers)]
-    return subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE)
+    with out.with_suffix(".stderr").open("w") as stderr:  # a pipe would stay open until orphaned loaders notice
+        return subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=stderr)
 
 
-def finish(process: subprocess.Popen[bytes]) -> None:
-    _, stderr = process.communicate(timeout=300)
-    assert process.returncode == 0, stderr.decode()
+def finish(process: subprocess.Popen[bytes], out: Path) -> None:
+    assert process.wait(timeout=300) == 0, out.with_suffix(".stderr").read_text()
 
 
 def kill_and_resume(folder: Path, *, kills: int, seed: int) -> None:
     """Kill a training until it has died `kills` times (a run that ended before is compared, and a new one started)."""
     drawn = random.Random(seed)
     begun = time.monotonic()
-    finish(start(folder / "straight", 2))
+    finish(start(folder / "straight", 2), folder / "straight")
     lasts = time.monotonic() - begun
     straight = plait.Run.open(folder / "straight")
     killed, number = 0, 0
@@ -52,12 +52,12 @@ def kill_and_resume(folder: Path, *, kills: int, seed: int) -> None:
                 process.wait(timeout=drawn.uniform(0.3, 1.0) * lasts)
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
-                process.communicate()
+                process.wait()
                 killed += 1
             else:
-                finish(process)  # it was faster than the kill: exit code 0, or its own words
+                finish(process, out)  # it was faster than the kill: exit code 0, or its own words
                 break
-        finish(start(out, drawn.choice([0, 1, 2, 3])))  # the number of loader processes may change
+        finish(start(out, drawn.choice([0, 1, 2, 3])), out)  # the number of loader processes may change
         run = plait.Run.open(out)
         assert run.status == "finished"
         assert_equal(run, straight)

@@ -96,7 +96,7 @@ def _traceback(session: Session) -> None:
 
 
 def _wants_json(words: Sequence[str]) -> bool:
-    """Whether stdout belongs to a program. Known before parsing, so that a wrong command line is answered in JSON too."""
+    """Whether stdout belongs to a program; known before parsing, so that a wrong command line is answered in JSON."""
     before = words[: words.index("--")] if "--" in words else words
     return "--json" in before or "--jsonl" in before
 

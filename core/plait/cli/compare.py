@@ -19,10 +19,10 @@ from plait.errors import RunError
 @json_option
 @click.pass_obj
 def compare(session: Session, runs: tuple[str, ...], split: str | None, as_json: bool) -> None:
-    """Compare the first run with each of the others on the same examples.
+    """Compare runs on the same examples, with intervals.
 
-    The interval of the difference is a paired bootstrap over examples. With --json: an array of runs (two), metric,
-    split, examples, first, second, difference, low, high, level, p_value.
+    The first is compared with each of the others; the interval of the difference is a paired bootstrap over examples.
+    With --json: an array of runs (two), metric, split, examples, first, second, difference, low, high, level, p_value.
     """
     if len(runs) < 2:
         raise click.UsageError("name two runs at least: the first is compared with each of the others")
@@ -31,10 +31,10 @@ def compare(session: Session, runs: tuple[str, ...], split: str | None, as_json:
 
     first, *others = [Run.open(Path(each)) for each in runs]
     chosen = split or _common_split([first, *others])
-    found = [
-        {"runs": [str(first.path), str(other.path)], **compare_two(first, other, split=chosen, registry=session.registry)}
-        for other in others
-    ]
+    found = []
+    for other in others:
+        compared = compare_two(first, other, split=chosen, registry=session.registry)
+        found.append({"runs": [str(first.path), str(other.path)], **compared})
     if as_json:
         session.output.document(found)
         return
@@ -59,7 +59,8 @@ def _show(session: Session, found: list[dict[str, Any]]) -> None:
 
     first = found[0]
     name = Path(first["runs"][0]).name
-    session.output.text(f"{name}: {first['metric']} {as_text(first['first'])} on {first['split']}, {first['examples']:,} examples")
+    where = f"on {first['split']}, {first['examples']:,} examples"
+    session.output.text(f"{name}: {first['metric']} {as_text(first['first'])} {where}")
     session.output.text()
     rows = [
         (

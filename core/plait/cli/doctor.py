@@ -49,10 +49,10 @@ class Finding:
 @json_option
 @click.pass_obj
 def doctor(session: Session, full: bool, as_json: bool) -> int:
-    """Check this installation: Python, libraries, plugins, memory, disk, devices.
+    """Check this installation.
 
-    Exit code 1 where something is broken. With --json: an array of check, status (ok, warning, broken), message,
-    remedy.
+    Python, libraries, plugins, memory, disk, devices. Exit code 1 where something is broken. With --json: an array of
+    check, status (ok, warning, broken), message, remedy.
     """
     findings = []
     for finding in [*_look(session.registry), *(_devices() if full else [])]:

@@ -12,7 +12,9 @@ from plait.cli.session import Session
 @run_argument()
 @click.option("--data", "-d", metavar="D", shell_complete=complete_data, help="Other data of the same task.")
 @click.option("--split", type=click.Choice(["train", "valid", "test"]), help="Default: test, else valid.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Of one forward.")
+@click.option(
+    "--batch-size", metavar="N", type=click.IntRange(min=1), default=64, show_default=True, help="Of one forward."
+)
 @json_option
 @click.pass_obj
 def evaluate(session: Session, run: str, data: str | None, split: str | None, batch_size: int, as_json: bool) -> None:

@@ -70,6 +70,3 @@ def _check_modality(modality: str, registry: Registry) -> None:
 
 def _choices(names: Any) -> str:
     return f"one of {', '.join(names)}" if names else "no plugin is installed: `plait plugins` says what is there"
-
-
-

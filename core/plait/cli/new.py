@@ -30,7 +30,7 @@ def new() -> None:
     """Start a plugin from a working template."""
 
 
-@new.command()
+@new.command(short_help="Write a package that installs and trains as it is.")
 @click.argument("name")
 @click.option("--dir", "parent", type=click.Path(path_type=Path), default=".", help="Where to put it; default: here.")
 @json_option
@@ -71,9 +71,13 @@ def write_plugin(name: str, directory: Path) -> list[Path]:
     for path, source in _walk(files("plait.cli") / "templates" / "plugin", ""):
         # a distribution's name has hyphens, a module's underscores; the template's own name has neither
         target = directory / path.replace(_TEMPLATE, name)
-        text = source.read_text(encoding="utf-8").replace(f"plait-{_TEMPLATE}", f"plait-{hyphened}")
+        text = source.read_text(encoding="utf-8")
+        for placeholder, own in (
+            (f"plait-{_TEMPLATE}", f"plait-{hyphened}"), (f"{_TEMPLATE}-row", f"{hyphened}-row"), (_TEMPLATE, name),
+        ):  # fmt: skip
+            text = text.replace(placeholder, own)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text.replace(f"{_TEMPLATE}-row", f"{hyphened}-row").replace(_TEMPLATE, name), encoding="utf-8")
+        target.write_text(text, encoding="utf-8")
         written.append(target)
     return written
 

@@ -14,22 +14,20 @@ from plait_registry.registry import Registry
 
 Command = Callable[..., Any]
 
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+"""Seconds of each unit of a time."""
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 
 
-class Duration(click.ParamType):
-    """A time: seconds, or a number with s, m or h. Its value is in seconds."""
-
-    name = "TIME"
-    _units = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}  # noqa: RUF012  # nobody writes to it
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, int | float):
-            return float(value)
-        found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*([smh]?)", str(value).strip().lower())
-        if found is None or not float(found[1]):
-            self.fail(f"{value!r} is no time; write seconds, or 90s, 10m, 2h", param, ctx)
-        return float(found[1]) * self._units[found[2]]
+def read_duration(ctx: click.Context, param: click.Parameter, text: str | None) -> float | None:
+    """A time in seconds from seconds, or a number with s, m or h: 90, 90s, 1.5m, 2h."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*([smh]?)", text.strip().lower())
+    if found is None or not float(found[1]):
+        raise click.BadParameter(f"{text!r} is no time; write seconds, or 90s, 10m, 2h", ctx, param)
+    return float(found[1]) * _UNITS[found[2]]
 
 
 def complete_tasks(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -39,10 +37,12 @@ def complete_tasks(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Models; those that serve the task, where it stands before them."""
-    task = ctx.params.get("task")
     registry = Registry.discover()
-    if task in {entry.name for entry in registry.entries("task")}:
-        offered = [entry.name for entry in registry.models_for(str(task))]
+    tasks = {entry.name for entry in registry.entries("task")}
+    # click gives up at the option that lacks its value, so that the words before it are not in params yet
+    given = [word for word in (ctx.params.get("task"), *ctx.args) if word in tasks]
+    if given:
+        offered = [entry.name for entry in registry.models_for(str(given[0]))]
     else:
         offered = [entry.name for entry in registry.entries("model")]
     return _items((name.removesuffix("*") for name in offered), incomplete)

@@ -26,11 +26,10 @@ def show_run(session: Session, run: Run) -> None:
     if compared.rows:
         output.text()
         output.table(compared.columns, _cells(compared.rows))
-    for sentence in (headline.sure(), headline.verdict()):
-        if sentence:
-            output.text(sentence)
-    if headline.synthetic:
-        output.text("The data are synthetic: these numbers say nothing of the world.")
+    synthetic = "The data are synthetic: these numbers say nothing of the world." if headline.synthetic else ""
+    sentences = [each for each in (headline.sure(), headline.verdict(), synthetic) if each]
+    for sentence in ["", *sentences] if sentences else []:
+        output.text(sentence)
     output.text()
     report = run.path / "report.html"
     output.text(f"run      {run.path}")
@@ -60,5 +59,3 @@ def _sample(session: Session, run: Run) -> str:
 
 def _cells(rows: tuple[tuple[Any, ...], ...]) -> list[list[str]]:
     return [[as_text(cell) if not isinstance(cell, str) else cell for cell in row] for row in rows]
-
-

@@ -23,7 +23,7 @@ SLOW = 0.2
 @json_option
 @click.pass_context
 def plugins(context: click.Context, as_json: bool) -> None:
-    """List plugins, what each provides, and why one failed.
+    """List plugins and why one failed; check one.
 
     With --json: an array of name, distribution, version, status (ok, failed, disabled), reason, hint, provides.
     """
@@ -46,7 +46,7 @@ def plugins(context: click.Context, as_json: bool) -> None:
         session.output.text(f"note: {note}")
 
 
-@plugins.command()
+@plugins.command(short_help="Run the conformance suite over a plugin.")
 @click.argument("name", shell_complete=complete_plugins)
 @json_option
 @click.pass_obj

@@ -24,10 +24,15 @@ if TYPE_CHECKING:
 @run_argument()
 @click.argument("inputs", metavar="[INPUT]...", nargs=-1, type=click.Path(allow_dash=True))
 @click.option(
-    "--input-file", "-f", type=click.Path(allow_dash=True), metavar="F",
+    "--input-file",
+    "-f",
+    type=click.Path(allow_dash=True),
+    metavar="F",
     help="Inputs from a file: objects of port names (*.jsonl), or one input a line. - reads stdin.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Of one forward.")
+@click.option(
+    "--batch-size", metavar="N", type=click.IntRange(min=1), default=64, show_default=True, help="Of one forward."
+)
 @json_option
 @click.option("--jsonl", is_flag=True, help="Print one JSON object a line, as results come.")
 @click.pass_obj
@@ -96,7 +101,8 @@ def _print(session: Session, given: Input, answer: Prediction) -> None:
     """Input, prediction and its best score, separated by tabs; what failed goes to stderr."""
     shown = given.shown if isinstance(given.shown, str) else encoded(given.shown)
     if answer.error is not None:
-        print(f"error: {shown}: {answer.error}", file=sys.stderr, flush=True)
+        where = "" if answer.error.startswith(shown) else f"{shown}: "  # most errors name the input themselves
+        print(f"error: {where}{answer.error}", file=sys.stderr, flush=True)
         return
     text = answer.prediction if isinstance(answer.prediction, str) else encoded(answer.prediction)
     best = "" if not answer.scores else f"\t{max(answer.scores.values()):.4f}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from plait.cli.options import Duration, complete_data, complete_models, complete_runs, complete_tasks
+from plait.cli.options import complete_data, complete_models, complete_runs, complete_tasks, read_duration
 
 if TYPE_CHECKING:
     from plait.cli.session import Session
@@ -82,7 +82,7 @@ def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*args, request=Request(task=task, named=named, assignments=assignments), **rest)
 
     decorators = (
-        click.argument("task", metavar="TASK", required=False, shell_complete=complete_tasks),
+        click.argument("task", metavar="[TASK]", required=False, shell_complete=complete_tasks),
         click.option("--model", "-m", metavar="M", shell_complete=complete_models, help="The model: model.name."),
         click.option(
             "--data", "-d", metavar="D", shell_complete=complete_data,
@@ -90,13 +90,16 @@ def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--set", "assignments", metavar="A.B=C", multiple=True,
-            help="Any value of the recipe: trainer.epochs=3. May be repeated.",
+            help="Any value of the recipe: trainer.epochs=3. Repeatable.",
         ),
-        click.option("--seed", type=click.IntRange(min=0), help="Of everything random."),
+        click.option("--seed", metavar="N", type=click.IntRange(min=0), help="Of everything random."),
         click.option("--out", "-o", metavar="DIR", shell_complete=complete_runs, help="The run directory."),
-        click.option("--max-time", type=Duration(), help="Stop after 90s, 10m or 2h, with a checkpoint."),
         click.option(
-            "--nproc", "processes", type=click.IntRange(min=1), help="Processes that train together: engine.processes."
+            "--max-time", metavar="TIME", callback=read_duration, help="Stop after 90s, 10m or 2h, with a checkpoint."
+        ),
+        click.option(
+            "--nproc", "processes", metavar="N", type=click.IntRange(min=1),
+            help="Processes that train together: engine.processes.",
         ),
     )  # fmt: skip
     for decorate in reversed(decorators):

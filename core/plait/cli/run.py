@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_obj
 def run(session: Session, request: Request, resume: bool, as_json: bool) -> None:
-    """Train, evaluate and report, on the task's demo data where none are given.
+    """Train, evaluate and report; on demo data where none are given.
 
     TASK is a registered task or a recipe file (*.yaml). A model that only predicts answers for the first examples.
     """

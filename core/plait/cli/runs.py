@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_obj
 def runs(session: Session, root: Path, as_json: bool) -> None:
-    """List the runs in a directory, the newest last.
+    """List the runs in a directory.
 
-    ROOT is `runs` where it is not given. With --json: an array of run, name, status, task, model, created, metrics.
+    ROOT is `runs` where it is not given; the newest run is last. With --json: an array of run, name, status, task,
+    model, created, metrics.
     """
     from plait.run import find_runs
 
@@ -44,7 +45,13 @@ def runs(session: Session, root: Path, as_json: bool) -> None:
 
 
 def _document(run: Run) -> dict[str, Any]:
-    document = {"run": str(run.path), "name": run.path.name, "status": run.status, "task": run.task, "model": run.model}
+    document: dict[str, Any] = {
+        "run": str(run.path),
+        "name": run.path.name,
+        "status": run.status,
+        "task": run.task,
+        "model": run.model,
+    }
     document |= {"created": run.info.get("created"), "metrics": run.info.get("metrics", {})}
     return {**document, "error": run.info["error"]} if "error" in run.info else document
 

@@ -40,7 +40,9 @@ class Session:
 
         A missing file is then an error at once, not after 24 seconds of retries.
         """
-        self._hub_forbidden = os.environ.setdefault(_HUB, "1") == "1"
+        if _HUB not in os.environ:
+            os.environ[_HUB] = "1"
+            self._hub_forbidden = True
 
     def allow_hub(self) -> None:
         """The user asked for pretrained weights by name: undo `forbid_hub`, before any library reads the variable."""

@@ -159,7 +159,9 @@ def _lines(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _rows(schema: Mapping[str, Any], block: str) -> Iterator[tuple[str, str, str, str]]:
     definitions = schema.get("$defs", {})
     for name, field in schema["properties"].items():
-        default = json.dumps(field["default"]) if "default" in field else "required" if name in schema.get("required", ()) else ""
+        default = "required" if name in schema.get("required", ()) else ""
+        if "default" in field:
+            default = json.dumps(field["default"])
         yield f"{block}.{name}", _type(field, definitions), default, field.get("description", "")
 
 

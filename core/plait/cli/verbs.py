@@ -13,7 +13,7 @@ from plait_registry.errors import did_you_mean
 
 VERBS: dict[str, tuple[str, str]] = {
     "list": ("listing", "List tasks, models, data sets, trainers and engines."),
-    "show": ("show", "Show what one of them accepts, returns, and can be set to."),
+    "show": ("show", "Show what NAME accepts, returns, and can be set to."),
     "run": ("run", "Train, evaluate and report; on demo data where none are given."),
     "train": ("train", "Fit a model to a task's data."),
     "evaluate": ("evaluate", "Judge a run on its test split, or on other data."),
@@ -76,7 +76,7 @@ def _settings(*, hidden: bool) -> list[click.Option]:
     common: dict[str, Any] = {"expose_value": False, "callback": _set, "hidden": hidden}
     return [
         click.Option(["-v", "--verbose"], count=True, help="Say what is going on; twice for details.", **common),
-        click.Option(["-q", "--quiet"], is_flag=True, help="Only answers and errors: no progress, no warnings.", **common),
+        click.Option(["-q", "--quiet"], is_flag=True, help="No progress, no warnings.", **common),
         click.Option(["--debug"], is_flag=True, help="Show the traceback of an error.", **common),
         click.Option(["--no-plugins"], is_flag=True, help="Load no plugin but Plait's own.", **common),
     ]

@@ -128,7 +128,7 @@ class Trial:
         """The module of the model, where an unexpected error is most likely from."""
         return self.model_spec.target.partition(":")[0]
 
-    def recipe(self, directory: Path) -> Recipe:
+    def recipe(self, directory: Path, *, report: bool = True) -> Recipe:
         """The case's recipe, with `directory` as its run; nothing of the environment counts.
 
         Raises:
@@ -152,7 +152,8 @@ class Trial:
             expected="TaskSpec.demo_data (or 'data.source' in the variant) names a small registered data set",
         )
         first = Layer("conformance", {"task": _spelt(self.registry, self.case.task, self.case.task.name)})
-        return resolve([first, options_layer((), {**settings, "output.directory": str(directory)})], self.registry)
+        settings |= {"output.directory": str(directory), "output.report": report}
+        return resolve([first, options_layer((), settings)], self.registry)
 
     def _tiny(self) -> dict[str, Any]:
         trainer: Any = self.registry.trainer(str(self.model_spec.trainer)).resolve()

@@ -148,7 +148,7 @@ def resumes(trial: Trial) -> None:
     if steps < 2:
         raise Skipped("fitted in one step: there is nothing to interrupt")
     after = min(steps - 1, steps // 2 + 1)
-    recipe = trial.recipe(trial.directory / "interrupted")
+    recipe = trial.recipe(trial.directory / "interrupted", report=False)
     assert recipe.trainer_type is not None
     try:
         fit_recipe(replace(recipe, trainer_type=pausing(recipe.trainer_type, after=after)), trial.registry)

@@ -97,7 +97,7 @@ class NearestCentroid(IterativeModel):
         if self.centroids is None or self.temperature is None:
             raise RuntimeError("the class means are not fitted yet: finish() or load() comes first")
         pixels = self._pixels(examples)
-        # difference by difference: matrix products lose digits, and cannot hold the infinity of a class without examples
+        # not by matrix products, which lose digits and cannot hold the infinity of a class without examples
         distances = torch.cdist(pixels, self.centroids, compute_mode="donot_use_mm_for_euclid_dist").square()
         rows = torch.softmax(-distances / self.temperature, dim=-1).numpy()
         return [ClassPrediction(probabilities=row) for row in rows]

@@ -25,7 +25,8 @@ from plait_vision.image_classification.processor import Augment, ImageProcessor
 Width = Annotated[int, Field(ge=1)]
 
 _LARGEST = 64  # pixels a side; both networks are for small images, and larger ones are shrunk to it
-_SMALLEST_POOLED = 4  # pixels a side; smaller maps are not pooled
+_SMALLEST_POOLED = 8  # pixels a side; smaller maps are not pooled, since on 8x8 digits a 2x2 map is less accurate
+_DEEPER_FROM = 32  # pixels a side; see CnnOptions.widths
 
 
 class MlpOptions(NetworkOptions):
@@ -94,15 +95,15 @@ class Mlp(NeuralModel):
 class CnnOptions(NetworkOptions):
     """The `model` block of vision/cnn."""
 
-    widths: tuple[Width, ...] = Field(default=(16, 32, 64), min_length=1, max_length=6)
-    """Channels of each block."""
+    widths: tuple[Width, ...] | None = Field(default=None, min_length=1, max_length=6)
+    """Channels of each block; None: 24 and 48, and a third block of 96 for images of 32 pixels or more a side."""
     augment: Augment = "light"
     """In training: none; light (zoom, shift and turn a little); randaugment (light, and two of RandAugment's)."""
 
 
 class Cnn(NeuralModel):
     """A small convolutional network: in each block two 3x3 convolutions with batch norm and ReLU, then 2x2 max-pooling
-    as long as the map is at least 4x4; one linear layer on the flattened last map.
+    as long as the map is at least 8x8; one linear layer on the flattened last map.
 
     It is for images up to 64x64; larger ones are shrunk unless `image_size` says otherwise.
     """
@@ -117,7 +118,8 @@ class Cnn(NeuralModel):
         super().__init__(options=options, problem=problem, processor=processor)
         (height, width), channels = processor.image_size, processor.channels
         layers: OrderedDict[str, nn.Module] = OrderedDict()
-        for index, after in enumerate(options.widths):
+        widths = options.widths or ((24, 48, 96) if min(height, width) >= _DEEPER_FROM else (24, 48))
+        for index, after in enumerate(widths):
             block = [*_convolution(channels, after), *_convolution(after, after)]
             if min(height, width) >= _SMALLEST_POOLED:
                 block.append(nn.MaxPool2d(2))

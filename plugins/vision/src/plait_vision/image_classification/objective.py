@@ -35,8 +35,8 @@ class ClassificationLoss(nn.Module):
         self.register_buffer("weights", None if weights is None else torch.tensor(weights), persistent=False)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Mean over the batch; with class weights the weighted sum over the number of examples, so that the loss stays a
-        mean over `Batch.count` terms whichever classes a batch holds. Zero for an empty batch.
+        """Mean over the batch; with class weights the weighted sum over the number of examples, so that the loss stays
+        a mean over `Batch.count` terms whichever classes a batch holds. Zero for an empty batch.
 
         Args:
             logits: [batch, classes].

@@ -31,16 +31,16 @@ class ImageModelOptions(ModelOptions):
     channels: Literal[1, 3] | None = None
     """1 for grey, 3 for RGB; None: as the training images or the given weights have it."""
     crop: Crop | None = None
-    """squash changes the aspect ratio, center cuts ends off, pad adds borders; None: squash, or as given weights say."""
+    """squash changes the aspect ratio, center cuts ends off, pad adds borders; None: squash, or by given weights."""
     interpolation: Interpolation | None = None
-    """Of the resizing, always antialiased; None: bilinear, or as given weights say."""
+    """Of the resizing, always antialiased; None: bilinear, or by given weights."""
 
 
 class NetworkOptions(ImageModelOptions):
     """The `model` block of every image classifier that is trained by gradients."""
 
     mean: float | tuple[float, ...] | None = None
-    """Of all or each channel, of values in 0..1; None: measured on the training images, or as given weights say."""
+    """Of all or each channel, of values in 0..1; None: measured on the training images, or by given weights."""
     std: Positive | tuple[Positive, ...] | None = None
     """Standard deviation of all or each channel; None: as for the mean."""
     augment: Augment = "none"

@@ -42,8 +42,8 @@ class ImageProcessor(Processor):
         interpolation: of the resizing.
         crop: "squash" changes the aspect ratio, "center" cuts the longer side's ends off, "pad" adds borders of `mean`.
         crop_fraction: the part of each side that "squash" and "center" keep after resizing (timm's crop_pct).
-        augment: in training "light" zooms and shifts by up to a tenth and turns by up to 10 degrees; "randaugment" applies
-            two of RandAugment's operations at magnitude 9 first (Cubuk et al. 2019; 16-bit images are rounded to 8 bits).
+        augment: in training "light" zooms and shifts by up to a tenth and turns by up to 10 degrees; "randaugment"
+            first applies two of RandAugment's operations at magnitude 9 (Cubuk et al. 2019), on values of 8 bits.
         flip: whether an augmentation also mirrors every second image left to right.
         class_counts: training examples of each class, where the loss is to balance them; else ().
         origin: where mean and std come from, for reports.
@@ -135,7 +135,9 @@ class ImageProcessor(Processor):
             image = ((image.astype(np.uint32) @ _LUMA + 0x8000) >> 16).astype(image.dtype)[..., None]
         if image.dtype != np.uint8:
             image = image.astype(np.float32) / np.float32(257)  # 65535 -> 255
-        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        pixels = torch.from_numpy(
+            np.array(image.transpose(2, 0, 1), order="C")
+        )  # a copy: Pillow's arrays are read-only
         height, width = self._resized(image.shape[0], image.shape[1])
         if (height, width) != tuple(pixels.shape[1:]):
             pixels = _resize(pixels, height, width, self.interpolation)

@@ -255,24 +255,29 @@ def _for_given_weights(
 ) -> ImageProcessor:
     values = declared.values
     channels = options.channels or int(values["input_size"][0])
-    chosen = {"model.mean": options.mean, "model.std": options.std}
-    origin = " and ".join(name for name, value in chosen.items() if value is not None)
-    if None in chosen.values():
-        origin = f"{origin}, else {declared.origin}" if origin else declared.origin
+    mean = _for_channels(values["mean"], channels) if options.mean is None else options.mean
+    std = _for_channels(values["std"], channels) if options.std is None else options.std
+    named = [name for name in ("mean", "std") if getattr(options, name) is not None]
+    origins = [f"model.{name}" for name in named] + [declared.origin] * (len(named) < 2)
     return ImageProcessor(
         labels=tuple(problem["labels"]),
         image_size=side_pair(values["input_size"][1:] if options.image_size is None else options.image_size),
         channels=channels,
-        mean=each_channel("mean", values["mean"] if options.mean is None else options.mean, channels),
-        std=each_channel("std", values["std"] if options.std is None else options.std, channels),
+        mean=each_channel("mean", mean, channels),
+        std=each_channel("std", std, channels),
         interpolation=options.interpolation or _INTERPOLATIONS.get(values["interpolation"], "bicubic"),
         crop=options.crop or _CROPS.get(values.get("crop_mode") or "center", "center"),
         crop_fraction=float(values.get("crop_pct") or 1.0),
         augment=options.augment,
         flip=options.flip,
         class_counts=count_classes(options, problem, train),
-        origin=origin,
+        origin=", ".join(origins),
     )
+
+
+def _for_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """A mean or standard deviation of weights for RGB, for a network that is to take grey images."""
+    return tuple(values) if len(values) == channels else (sum(values) / len(values),) * channels
 
 
 def _try_out(options: TimmOptions, processor: ImageProcessor) -> None:

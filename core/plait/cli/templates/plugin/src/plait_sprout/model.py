@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+
 from plait.engine.base import Engine
 from plait.evaluation import ClassPrediction
 from plait.model import IterativeModel, Progress, State

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from plait.data import carve, fingerprint, limit, named_parts, named_splits
 from plait.errors import DataError, InputError
 from plait.evaluation import ClassificationEvaluator, ClassPrediction, Evaluator
@@ -31,15 +32,14 @@ class RowClassification(Task):
     def read(self, source: Any, problem: Problem | None = None) -> Splits:
         """Read a table, a directory of tables named after splits, a sequence of rows, or a mapping of splits to either.
 
-        Without named splits a fifth is for testing and a fifth of the rest for validation, drawn by the seed; with the
-        problem of a trained run, all of it is for testing.
+        Without named splits a fifth is for testing and a fifth of the rest for validation, drawn by the seed.
 
         Raises:
             DataError: no data, a cell that is no number, a missing label, one class only, an unknown class.
         """
         parts = {name: [*self._rows(part)] for name, part in self._named(source).items()}
         if "" in parts:
-            parts = {"test": parts[""]} if problem is not None else self._divided(parts[""])
+            parts = self._divided(parts[""])
         elif "valid" not in parts and "train" in parts:
             rest, valid = carve([row.label for row in parts["train"]], fraction=0.2, seed=self.seed)
             parts |= {"valid": _at(parts["train"], valid), "train": _at(parts["train"], rest)}
@@ -47,8 +47,9 @@ class RowClassification(Task):
         for name, rows in parts.items():
             kept = limit([row.label for row in rows], most=self.options.limit, seed=self.seed)
             parts[name] = _at(rows, kept)
-        seen = [f"{row.id} {row.label} {dict(row.values)}" for name in ("train", "valid") for row in parts.get(name, [])]
-        return Splits(**parts, fingerprint=fingerprint(seen))
+        seen = [*parts.get("train", []), *parts.get("valid", [])]
+        trace = fingerprint(f"{row.id} {row.label} {dict(row.values)}" for row in seen)
+        return Splits(train=parts.get("train"), valid=parts.get("valid"), test=parts.get("test"), fingerprint=trace)
 
     def problem(self, splits: Splits) -> Problem:
         rows = splits.train or []
@@ -76,18 +77,19 @@ class RowClassification(Task):
     def present(self, prediction: ClassPrediction, problem: Problem) -> Prediction:
         labels = problem["labels"]
         scores = {label: float(score) for label, score in zip(labels, prediction.probabilities, strict=True)}
-        return Prediction(prediction=labels[prediction.index], scores=scores, outputs={"label": labels[prediction.index]})
+        best = labels[prediction.index]
+        return Prediction(prediction=best, scores=scores, outputs={"label": best})
 
     def _named(self, source: Any) -> dict[str, Any]:
         """The parts of a source by split; under "" where it names none."""
         if source is None:
-            raise DataError("no data are given", hint="data.source: a table, a directory of tables, or a data set's name")
+            raise DataError("no data are given", hint="data.source: a table, a directory of them, or a data set's name")
         if isinstance(source, Mapping):
             return named_parts(source)
         if isinstance(source, str | Path) and Path(source).is_dir():
             found = named_splits(Path(source))
             if not found:
-                raise DataError(f"{source}: no table named train, valid or test", hint="or name one table: --data rows.csv")
+                raise DataError(f"{source}: no table named train, valid or test", hint="or name one table itself")
             return dict(found)
         return {"": source}
 

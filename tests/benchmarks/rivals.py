@@ -1,0 +1,94 @@
+"""What does the same step cost in Lightning and in the Hugging Face Trainer?
+
+Both get what their manuals would have a user write for data in memory: a module or a model with a loss, torch's or their
+own data loader without processes, no progress bar, no checkpoints, the loss logged as TensorBoard events every 10 steps.
+They shuffle as they do, so their weights differ from those of the hand-written loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from tests.benchmarks.loops import BATCH, LOG_EVERY, MEAN, RATE, STD, AfterStep, Work
+
+
+class Prepared(torch.nn.Module):
+    """A network on raw pixels, with the preprocessing of the hand-written loop and its loss."""
+
+    def __init__(self, work: Work) -> None:
+        super().__init__()
+        self.network, self._layout = work.network_and_layout()
+        self._mean, self._std = (torch.full((3, 1, 1), value) for value in (MEAN, STD))
+
+    def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        x = pixel_values.float().div_(255).sub_(self._mean).div_(self._std).contiguous(memory_format=self._layout)
+        logits = self.network(x)
+        return {"loss": F.cross_entropy(logits, labels), "logits": logits}
+
+
+def by_lightning(work: Work, folder: Path, after_step: AfterStep) -> torch.nn.Module:
+    """Lightning's Trainer."""
+    import lightning as L
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    class Module(L.LightningModule):  # type: ignore[misc]  # untyped where it is not installed
+        def __init__(self) -> None:
+            super().__init__()
+            self.prepared = Prepared(work)
+
+        def training_step(self, batch: Any, index: int) -> torch.Tensor:
+            loss = self.prepared(*batch)["loss"]
+            self.log("loss", loss)
+            return loss
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.AdamW(self.parameters(), RATE, weight_decay=0)
+
+    class Turn(L.Callback):  # type: ignore[misc]  # as above
+        def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+            after_step()
+
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = Module()
+        trainer = L.Trainer(
+            accelerator="cpu", devices=1, max_epochs=1, logger=TensorBoardLogger(str(folder)), callbacks=[Turn()],
+            log_every_n_steps=LOG_EVERY, gradient_clip_val=work.clip, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        trainer.fit(module, DataLoader(TensorDataset(*work.tensors()), batch_size=BATCH, shuffle=True))
+    return module.prepared.network
+
+
+def by_hf_trainer(work: Work, folder: Path, after_step: AfterStep) -> torch.nn.Module:
+    """The Trainer of transformers."""
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    class Turn(TrainerCallback):  # type: ignore[misc]  # untyped where it is not installed
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            after_step()
+
+    def collate(rows: list[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        return {"pixel_values": torch.stack([row[0] for row in rows]), "labels": torch.stack([row[1] for row in rows])}
+
+    model = Prepared(work)
+    arguments = TrainingArguments(
+        output_dir=str(folder), use_cpu=True, num_train_epochs=1, per_device_train_batch_size=BATCH, optim="adamw_torch",
+        learning_rate=RATE, weight_decay=0.0, lr_scheduler_type="constant", max_grad_norm=work.clip or 0.0,
+        logging_steps=LOG_EVERY, report_to=["tensorboard"], save_strategy="no", disable_tqdm=True,
+        remove_unused_columns=False,
+    )  # fmt: skip
+    trainer = Trainer(
+        model=model, args=arguments, train_dataset=TensorDataset(*work.tensors()), data_collator=collate, callbacks=[Turn()]
+    )
+    trainer.train()
+    return model.network

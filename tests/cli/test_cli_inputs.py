@@ -1,0 +1,37 @@
+"""Which inputs a word or a line means, by the ports that a predictor accepts."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from plait.cli.inputs import Input, read_inputs
+
+
+def test_a_directory_means_its_files_where_the_port_takes_files(tmp_path: Path) -> None:
+    for name in ("b.png", "a/c.png", ".hidden/d.png", ".e.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "empty").mkdir()
+    found = [each.value for each in read_inputs([str(tmp_path)], None, {"image": "image"})]
+    assert found == [str(tmp_path / "a" / "c.png"), str(tmp_path / "b.png")]
+    assert [*read_inputs([str(tmp_path)], None, {"text": "text"})] == [Input(str(tmp_path), str(tmp_path))]
+    (nothing,) = read_inputs([str(tmp_path / "empty")], None, {"audio": "audio"})
+    assert nothing.error == "the directory holds no files"
+
+
+def test_several_ports_take_a_json_object() -> None:
+    ports = {"question": "text", "context": "text"}
+    good, bad = read_inputs(['{"question": "a", "context": "b"}', "a"], None, ports)
+    assert good.value == {"question": "a", "context": "b"}
+    assert bad.error == "expected a JSON object with the ports question, context"
+
+
+def test_stdin_has_values_or_objects_of_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = io.BytesIO(b'good\n{"text": "fine"}\n{"other": 1}\n')
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=lines))
+    found = [each.value for each in read_inputs(["-"], None, {"text": "text"})]
+    assert found == ["good", {"text": "fine"}, '{"other": 1}']
