@@ -324,7 +324,7 @@ def _names(tree: _Tree, registry: Registry) -> tuple[Entry, Entry]:
         raise RecipeError("the recipe names no task", hint="`plait list --kind task` prints what is installed")
     task = registry.task(str(task_name))
     assert isinstance(task.spec, TaskSpec)
-    choices = [entry.name for entry in registry.models_for(task.name)]
+    choices = [entry.name for entry in registry.models_for(task.qualified)]
     model_name = model_name or task.spec.default_model or next(iter(choices), None)
     if model_name is None:
         raise RecipeError(f"no installed model serves {task.name}")

@@ -29,7 +29,7 @@ from plait.run import Run, check_free, locked, new_directory, versions
 from plait.sealed import storage
 from plait.signals import StopSignals
 from plait.task import Problem, Splits, Task
-from plait.trainer import Fit, Outcome
+from plait.trainer import Fit, Outcome, StopRequested
 from plait.training.judge import judge
 from plait.training.optimization import freeze
 from plait_registry.registry import Registry
@@ -194,8 +194,11 @@ class _Fitting:
         outcome = self._fit(made.task, made.model, made.problem, made.splits, made.engine)
         if outcome is not None and outcome.reason == "signal":
             self._interrupted(outcome)
-        with made.engine.averaged():
-            self._finish(made.task, made.model, made.problem, made.splits, made.engine, outcome)
+        try:
+            with made.engine.averaged():
+                self._finish(made.task, made.model, made.problem, made.splits, made.engine, outcome)
+        except StopRequested:
+            self._interrupted(outcome)
 
     def _record_data(self, splits: Splits, source: str) -> None:
         info = self._run.info.get("data")
@@ -252,10 +255,13 @@ class _Fitting:
         finally:
             listeners.fit_ended(status)
 
-    def _interrupted(self, outcome: Outcome) -> None:
+    def _signalled(self) -> str | None:
+        return "signal" if self._signals.received else None  # the time limit ends a fit, not what comes after it
+
+    def _interrupted(self, outcome: Outcome | None) -> None:
         number = self._signals.received or 2
         raise Interrupted(
-            f"interrupted after step {outcome.steps}; a checkpoint is saved in {self._run.path}",
+            f"interrupted after step {outcome.steps if outcome else 0}; a checkpoint is saved in {self._run.path}",
             hint=f"go on with: plait train --out {shlex.quote(str(self._run.path))} --resume",
             signal=number,
         )
@@ -279,7 +285,7 @@ class _Fitting:
             evaluator = task.evaluator(problem, split)
             metrics[name] = judge(
                 model, engine, split, evaluator,
-                batch_size=_evaluation_batch_size(recipe), workers=recipe.trainer.workers,
+                batch_size=_evaluation_batch_size(recipe), workers=recipe.trainer.workers, stop=self._signalled,
             )  # fmt: skip
             intervals[name] = save_predictions(run.path, name, evaluator, seed=recipe.seed)
             shown = evaluator

@@ -74,7 +74,7 @@ class Predictor:
                     examples.append(task.parse(named(value, self.accepts), problem))
                     answers.append(None)
                 except InputError as error:
-                    answers.append(Prediction(error=error.message))
+                    answers.append(Prediction(error="; ".join(filter(None, [error.message, error.hint]))))
             predictions = iter(self.artifact.model.predict(examples) if examples else [])
             for answer in answers:
                 yield task.present(next(predictions), problem) if answer is None else answer

@@ -1,8 +1,8 @@
 """What does the same step cost in Lightning and in the Hugging Face Trainer?
 
-Both get what their manuals would have a user write for data in memory: a module or a model with a loss, torch's or their
-own data loader without processes, no progress bar, no checkpoints, the loss logged as TensorBoard events every 10 steps.
-They shuffle as they do, so their weights differ from those of the hand-written loop.
+Both get what their manuals would have a user write for data in memory: a module or a model with a loss, a data loader
+without processes, no progress bar, no checkpoints, the loss logged as TensorBoard events every 10 steps. They shuffle
+in their own order, so their weights differ from those of the hand-written loop.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ def by_lightning(work: Work, folder: Path, after_step: AfterStep) -> torch.nn.Mo
     import lightning as L
     from lightning.pytorch.loggers import TensorBoardLogger
 
-    class Module(L.LightningModule):  # type: ignore[misc]  # untyped where it is not installed
+    class Module(L.LightningModule):
         def __init__(self) -> None:
             super().__init__()
             self.prepared = Prepared(work)
 
         def training_step(self, batch: Any, index: int) -> torch.Tensor:
-            loss = self.prepared(*batch)["loss"]
+            loss: torch.Tensor = self.prepared(*batch)["loss"]
             self.log("loss", loss)
             return loss
 
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.AdamW(self.parameters(), RATE, weight_decay=0)
 
-    class Turn(L.Callback):  # type: ignore[misc]  # as above
+    class Turn(L.Callback):
         def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
             after_step()
 
@@ -71,9 +71,9 @@ def by_lightning(work: Work, folder: Path, after_step: AfterStep) -> torch.nn.Mo
 
 def by_hf_trainer(work: Work, folder: Path, after_step: AfterStep) -> torch.nn.Module:
     """The Trainer of transformers."""
-    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-    class Turn(TrainerCallback):  # type: ignore[misc]  # untyped where it is not installed
+    class Turn(TrainerCallback):
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
             after_step()
 
@@ -82,13 +82,13 @@ def by_hf_trainer(work: Work, folder: Path, after_step: AfterStep) -> torch.nn.M
 
     model = Prepared(work)
     arguments = TrainingArguments(
-        output_dir=str(folder), use_cpu=True, num_train_epochs=1, per_device_train_batch_size=BATCH, optim="adamw_torch",
-        learning_rate=RATE, weight_decay=0.0, lr_scheduler_type="constant", max_grad_norm=work.clip or 0.0,
+        output_dir=str(folder), use_cpu=True, num_train_epochs=1, per_device_train_batch_size=BATCH, weight_decay=0.0,
+        optim="adamw_torch", learning_rate=RATE, lr_scheduler_type="constant", max_grad_norm=work.clip or 0.0,
         logging_steps=LOG_EVERY, report_to=["tensorboard"], save_strategy="no", disable_tqdm=True,
         remove_unused_columns=False,
     )  # fmt: skip
-    trainer = Trainer(
-        model=model, args=arguments, train_dataset=TensorDataset(*work.tensors()), data_collator=collate, callbacks=[Turn()]
-    )
+    data = TensorDataset(*work.tensors())
+    trainer = Trainer(model=model, args=arguments, train_dataset=data, data_collator=collate, callbacks=[Turn()])
+    trainer.remove_callback(PrinterCallback)
     trainer.train()
     return model.network

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plait.errors import DataError
-from plait.tables import read_table
+from plait.tables import column_names, read_table
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -151,6 +151,24 @@ def test_a_misspelt_field_option_gets_its_near_name(tmp_path: Path) -> None:
 def test_a_missing_file_is_no_traceback(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nothing\.csv: no such file"):
         read(tmp_path / "nothing.csv")
+
+
+def test_a_task_that_uses_all_columns_asks_for_their_names(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"size": [1], "label": ["a"]}), tmp_path / "a.parquet")
+    write(tmp_path / "a.csv", "size,label\n1,a\n")
+    write(tmp_path / "a.jsonl", '\n{"size": 1, "label": "a"}\n')
+    for name in ("a.parquet", "a.csv", "a.jsonl"):
+        assert column_names(tmp_path / name) == ["size", "label"]
+    for name, text, words in (
+        ("b.csv", "", "is empty"),
+        ("b.jsonl", "\n", "is empty"),
+        ("b.parquet", "size,label", "not a Parquet file"),
+        ("b.txt", "size", "is no table that can be read"),
+    ):
+        with pytest.raises(DataError, match=words):
+            column_names(write(tmp_path / name, text))
+    with pytest.raises(DataError, match=r"nothing\.csv: no such file"):
+        column_names(tmp_path / "nothing.csv")
 
 
 cells = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)

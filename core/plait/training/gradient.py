@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -63,26 +64,24 @@ class GradientTrainer(Trainer):
         )  # fmt: skip
         engine.train()
         while reason is None and at.step < total:
-            set_learning_rate(
-                optimizer,
-                options.learning_rate
-                * schedule(at.step, total=total, steps_per_epoch=order.steps_per_epoch, options=options),
-            )
+            factor = schedule(at.step, total=total, steps_per_epoch=order.steps_per_epoch, options=options)
+            set_learning_rate(optimizer, options.learning_rate * factor)
             micro_batches = next(batches)
             count = sum(batch.count for batch in micro_batches)
             terms = count if engine.world_size == 1 else float(engine.reduce(float(count)))
-            loss = torch.zeros((), dtype=torch.float64)
+            losses: list[tuple[torch.Tensor, float]] = []
             for batch in micro_batches:
                 output = engine.forward(engine.move(batch))
                 if output.loss is None:
                     raise RuntimeError(f"{type(model).__name__}.forward gave no loss for a batch of training examples")
-                # the mean over the global batch: engines average over ranks, so each rank counts world_size times
-                engine.backward(output.loss, scale=batch.count * engine.world_size / max(1, terms))
-                loss += output.loss.detach().double().cpu() * (batch.count / max(1, terms))
+                part = batch.count / max(1, terms)  # of the global batch's mean
+                engine.backward(output.loss, scale=part * engine.world_size)  # engines average over ranks
+                losses.append((output.loss.detach(), part))
             result = engine.step()
-            self._advance(fit, order, at, loss, result)
+            # read after the step, which has waited for the device already
+            self._advance(fit, order, at, sum(float(loss) * part for loss, part in losses), result)
             if at.step % options.log_every == 0 or at.step in (1, total):
-                self._log(fit, order, at, result, optimizer.param_groups[0]["lr"] / optimizer.param_groups[0]["scale"])
+                self._log(fit, order, at, result, options.learning_rate * factor)
             reason = self._evaluate(fit, order, at) or fit.stop()
             if reason is None and options.save_every and at.step % options.save_every == 0:
                 self._save(fit, at)
@@ -91,7 +90,7 @@ class GradientTrainer(Trainer):
         best = self._select(fit, at) if reason != "signal" else at.step
         return Outcome(reason or "done", at.step, at.examples, best)
 
-    def _advance(self, fit: Fit, order: Order, at: Position, loss: torch.Tensor, result: StepResult) -> None:
+    def _advance(self, fit: Fit, order: Order, at: Position, loss: float, result: StepResult) -> None:
         """Count the step; stop the run after too many that could not be applied."""
         start = at.step % order.steps_per_epoch * order.batch_size
         at.examples += min(order.batch_size, order.examples - start)
@@ -102,11 +101,11 @@ class GradientTrainer(Trainer):
             at.skipped += 1
             fit.events.warned(f"step {at.step}: the loss or a gradient is not finite; the step was skipped")
         if result.applied:
-            at.loss += float(fit.engine.reduce(loss)) if fit.engine.world_size > 1 else float(loss)
+            at.loss += loss if fit.engine.world_size == 1 else float(fit.engine.reduce(loss))
             at.steps += 1
         fit.events.stepped(at.step)
         if at.skipped > self.options.max_skipped_steps:
-            finite = fit.engine.gather(bool(torch.isfinite(loss)))
+            finite = fit.engine.gather(math.isfinite(loss))
             ranks = [rank for rank, good in enumerate(finite) if not good] or list(range(len(finite)))
             what = "the gradient" if all(finite) else "the loss"
             raise NonFiniteError(

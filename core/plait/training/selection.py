@@ -17,12 +17,14 @@ class Selection:
     Args:
         step: where it was; None before any.
         value: the primary metric there.
+        loss: the loss there, which decides between equal values; None where the model has none.
         worse: evaluations since then.
         judged: the step of the newest evaluation, so that a resumed run repeats none and misses none.
     """
 
     step: int | None = None
     value: float | None = None
+    loss: float | None = None
     worse: int = 0
     judged: int | None = None
 
@@ -30,15 +32,18 @@ class Selection:
         """Take note of an evaluation; without a primary metric the newest counts as the best."""
         self.judged = step
         value = math.nan if primary is None else metrics.get(primary.name, math.nan)
-        better = (
-            primary is None
-            or self.value is None
-            or (value > self.value if primary.higher_is_better else value < self.value)
-        )
-        if better and (primary is None or not math.isnan(value)):
-            self.step, self.value, self.worse = step, None if math.isnan(value) else value, 0
+        loss = metrics.get("loss")
+        if primary is None or (not math.isnan(value) and self._is_better(value, loss, primary)):
+            self.step, self.value, self.loss, self.worse = step, None if math.isnan(value) else value, loss, 0
         else:
             self.worse += 1
+
+    def _is_better(self, value: float, loss: float | None, primary: Metric) -> bool:
+        if self.value is None:
+            return True
+        if value == self.value:
+            return loss is not None and self.loss is not None and loss < self.loss
+        return value > self.value if primary.higher_is_better else value < self.value
 
     def exhausted(self, patience: int | None) -> bool:
         """Whether `patience` evaluations in a row were no better."""

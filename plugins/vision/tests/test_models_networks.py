@@ -212,6 +212,7 @@ def centroids(train: Sequence[ImageExample]) -> NearestCentroid:
     return model
 
 
+@pytest.mark.filterwarnings("ignore:self.within_class_std_dev_")  # its remark on pixels that are always black
 def test_nearest_centroid_is_scikit_learns() -> None:
     from sklearn.neighbors import NearestCentroid as Reference
 

@@ -26,7 +26,7 @@ Width = Annotated[int, Field(ge=1)]
 
 _LARGEST = 64  # pixels a side; both networks are for small images, and larger ones are shrunk to it
 _SMALLEST_POOLED = 8  # pixels a side; smaller maps are not pooled, since on 8x8 digits a 2x2 map is less accurate
-_DEEPER_FROM = 32  # pixels a side; see CnnOptions.widths
+_DEEPER_FROM = 16  # pixels a side; see CnnOptions.widths
 
 
 class MlpOptions(NetworkOptions):
@@ -96,7 +96,7 @@ class CnnOptions(NetworkOptions):
     """The `model` block of vision/cnn."""
 
     widths: tuple[Width, ...] | None = Field(default=None, min_length=1, max_length=6)
-    """Channels of each block; None: 24 and 48, and a third block of 96 for images of 32 pixels or more a side."""
+    """Channels of each block; None: 16, 32 and 64, or 24 and 48 where a side is below 16 pixels."""
     augment: Augment = "light"
     """In training: none; light (zoom, shift and turn a little); randaugment (light, and two of RandAugment's)."""
 
@@ -118,7 +118,7 @@ class Cnn(NeuralModel):
         super().__init__(options=options, problem=problem, processor=processor)
         (height, width), channels = processor.image_size, processor.channels
         layers: OrderedDict[str, nn.Module] = OrderedDict()
-        widths = options.widths or ((24, 48, 96) if min(height, width) >= _DEEPER_FROM else (24, 48))
+        widths = options.widths or ((16, 32, 64) if min(height, width) >= _DEEPER_FROM else (24, 48))
         for index, after in enumerate(widths):
             block = [*_convolution(channels, after), *_convolution(after, after)]
             if min(height, width) >= _SMALLEST_POOLED:

@@ -44,7 +44,7 @@ class NetworkOptions(ImageModelOptions):
     std: Positive | tuple[Positive, ...] | None = None
     """Standard deviation of all or each channel; None: as for the mean."""
     augment: Augment = "none"
-    """In training: none; light (zoom and shift by up to a tenth); randaugment (light, and two of RandAugment's)."""
+    """In training: none; light (zoom, shift and turn a little); randaugment (light, and two of RandAugment's)."""
     flip: bool = False
     """Augmentation also mirrors every second image; not for digits, text or anything else with a handedness."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
