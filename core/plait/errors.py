@@ -49,8 +49,6 @@ class CompositionError(PlaitError):
 class NonFiniteError(PlaitError):
     """The loss or a gradient is not finite; the last good checkpoint is kept."""
 
-    exit_code = 1
-
 
 class Interrupted(PlaitError):
     """A signal ended the run after a checkpoint; exit code 130 (Ctrl-C) or 143 (SIGTERM)."""

@@ -40,7 +40,7 @@ def evaluate_run(run: Run, data: Any, *, split: str | None, batch_size: int, reg
                 hint="name the data to evaluate on with --data",
             )
     name, part = _choose(splits, split, run)
-    metrics = _judge(artifact, recipe, part, batch_size)
+    metrics = _judge(artifact, task, recipe, part, batch_size)
     return Evaluation(run.path, run.task, run.model, name, len(part), metrics)
 
 
@@ -102,12 +102,12 @@ def _choose(splits: Splits, wanted: str | None, run: Run) -> tuple[str, Split]:
     raise RunError(f"the data of {run.path} have no {' or '.join(names)} split (they have {has})")
 
 
-def _judge(artifact: Artifact, recipe: Recipe, part: Split, batch_size: int) -> dict[str, float]:
+def _judge(artifact: Artifact, task: Task, recipe: Recipe, part: Split, batch_size: int) -> dict[str, float]:
     engine = LocalEngine(_local_options(recipe))
     model = artifact.model
     if isinstance(model, NeuralModel):
         engine.setup(model, None, clip=None, average=None)
-    return judge(model, engine, part, artifact.task.evaluator(artifact.problem, part), batch_size=batch_size)
+    return judge(model, engine, part, task.evaluator(artifact.problem, part), batch_size=batch_size)
 
 
 def _local_options(recipe: Recipe) -> Any:
