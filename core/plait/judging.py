@@ -79,9 +79,7 @@ def _data_recipe(run: Run, data: Any, registry: Registry) -> Recipe:
     return resolve([Layer(str(run.path / "recipe.yaml"), tree)], registry)
 
 
-def _read(
-    task: Task, recipe: Recipe, data: Any, split: str | None, artifact: Artifact, registry: Registry
-) -> Splits:
+def _read(task: Task, recipe: Recipe, data: Any, split: str | None, artifact: Artifact, registry: Registry) -> Splits:
     """Other data than the run's are one test split as a whole, unless they name their splits themselves."""
     if data is None:
         return read_splits(task, recipe, registry, problem=artifact.problem)[0]

@@ -158,7 +158,8 @@ def _curves(document: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -
                 series.setdefault(name, {}).setdefault(entry["split"], []).append((entry["step"], value))
     primary = (document.get("primary") or {}).get("name")
     trained = [name for name, found in series.items() if "train" in found]
-    order = [name for name in dict.fromkeys(["loss", "learning_rate", primary, *trained]) if name in series and name != "epoch"]
+    wanted = dict.fromkeys(["loss", "learning_rate", primary, *trained])
+    order = [name for name in wanted if name in series and name != "epoch"]
     pictures = []
     for name in order:
         found = series[name]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.registry.throwaway import HEADER, hook, install, model, python
 
 GOOD = HEADER + hook("plait_models", model("toy/good"))

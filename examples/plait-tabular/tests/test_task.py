@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plait_tabular.adapters import label_to_row, row_to_text
-from plait_tabular.task import TabularClassification, TabularOptions
 
 import plait
 from plait.errors import DataError, InputError
+from plait_tabular.adapters import label_to_row, row_to_text
+from plait_tabular.task import TabularClassification, TabularOptions
 
 CSV = "plot,zip,size,colour,kind\n" + "".join(
     f"{n},{'0123' if n % 3 else '0456'},{n / 2},{'red' if n % 2 else 'green'},{'apple' if n % 2 else 'pear'}\n"
