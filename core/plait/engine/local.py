@@ -106,8 +106,7 @@ class LocalEngine:
         losses, self._losses = self._losses, []
         if self._scaler is not None:
             self._scaler.unscale_(self._optimizer)
-        gradients = [parameter.grad for _, parameter in self._parameters if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = torch.nn.utils.get_total_norm([each.grad for _, each in self._parameters if each.grad is not None])
         # a non-finite loss may have finite gradients (a constant added), so both are looked at, in one transfer
         loss_finite, norm_finite = torch.stack(
             [torch.isfinite(torch.stack(losses)).all(), torch.isfinite(norm).to(losses[0].device)]

@@ -38,6 +38,8 @@ def plait_models() -> list[ModelSpec]:
             tasks=(_TASK,),
             trainer="gradient",
             conformance=({"model.widths": [8, 16], "model.image_size": 8},),
+            # the trainer's own 1e-3 and 10 epochs stop short: mnist-5k test accuracy 0.984 against 0.990
+            defaults={"trainer.learning_rate": 0.003, "trainer.epochs": 12},
         ),
         ModelSpec(
             name="vision/mlp",
