@@ -7,7 +7,7 @@ import json
 import logging
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ from plait.trainer import Fit, Outcome, StopRequested
 from plait.training.judge import judge
 from plait.training.optimization import freeze
 from plait_registry.registry import Registry
+from plait_registry.targets import describe
 
 if TYPE_CHECKING:
     from plait.evaluation import Evaluator
@@ -68,9 +69,11 @@ def fit_recipe(
     torch.set_num_threads(recipe.engine.threads or torch.get_num_threads())
     prepared = _Prepared.make(recipe, registry, data)  # what the user can mend is found before anything is written
     try:
-        with locked(path):
+        with locked(path), StopSignals(recipe.trainer.max_time) as signals:
             run = _reopened(path, recipe) if check_free(path, resume=resume) else create_run(path, recipe, registry)
-            with log_file(path / "log.txt"), _status_kept(run), StopSignals(recipe.trainer.max_time) as signals:
+            if run.status == "finished":  # by another process, while this one read the data
+                return run
+            with log_file(path / "log.txt"), _status_kept(run):
                 _Fitting(recipe, registry, run, prepared, display, signals).carry_out()
     finally:
         prepared.engine.close()
@@ -96,19 +99,15 @@ def create_run(path: Path, recipe: Recipe, registry: Registry) -> Run:
             for each in entries.values()
         ],
     }
-    tree = recipe.as_json()
-    source = tree["data"]["source"]
-    registered = {name for each in registry.entries("dataset") for name in (each.name, each.qualified)}
-    # the saved recipe runs from any working directory; a run called "digits" is not the data set "digits"
-    if source is not None and source not in registered and Path(source).exists():
-        tree["data"]["source"] = str(Path(source).resolve())
-    return Run.create(path, tree, info)
+    return Run.create(path, recipe.portable(registry), info)
 
 
 @contextlib.contextmanager
 def _status_kept(run: Run) -> Iterator[None]:
     """However the block ends, run.json says so."""
     command = f"plait train --out {shlex.quote(str(run.path))} --resume"
+    for stale in ("error", "resume"):  # of an earlier attempt
+        run.info.pop(stale, None)
     run.update(status="running")
     try:
         yield
@@ -258,6 +257,10 @@ class _Fitting:
     def _signalled(self) -> str | None:
         return "signal" if self._signals.received else None  # the time limit ends a fit, not what comes after it
 
+    def _heed(self) -> None:
+        if self._signalled():
+            raise StopRequested
+
     def _interrupted(self, outcome: Outcome | None) -> None:
         number = self._signals.received or 2
         raise Interrupted(
@@ -302,10 +305,12 @@ class _Fitting:
             best_step=outcome.best_step if outcome else None, reason=outcome.reason if outcome else "given weights",
             primary=None if primary is None else primary._asdict(),
         )  # fmt: skip
+        self._heed()
         if recipe.output.report:
             with storage(f"{run.path / 'report.html'}: the report could not be written"):
                 document = {**run.info, "status": status, "recipe": recipe.as_json(), "run": str(run.path)}
                 write_report(run.path, document, read_history(run.path), shown.sections() if shown else [])
+        self._heed()
         run.update(status=status)
 
     def _baselines(self, task: Task, problem: Problem, splits: Splits) -> dict[str, dict[str, dict[str, float]]]:
@@ -318,15 +323,24 @@ class _Fitting:
             if name == recipe.model_options.name:
                 continue
             try:
-                results[name] = _fit_baseline(name, recipe, self._registry, task, problem, splits, self._signals.reason)
-            except PlaitError as error:
-                self._notes.append(f"baseline {name}: {error.message}")
-                logger.warning(self._notes[-1])
+                results[name] = _fit_baseline(name, recipe, self._registry, task, problem, splits, self._signalled)
+            except StopRequested:
+                raise
+            except Exception as error:  # another plugin's fault must not cost a fitted model its report
+                said = error.message if isinstance(error, PlaitError) else describe(error)
+                self._notes.append(f"baseline {name}: {said}")
+                logger.warning(self._notes[-1], exc_info=not isinstance(error, PlaitError))
         return results
 
 
 def _fit_baseline(
-    name: str, recipe: Recipe, registry: Registry, task: Task, problem: Problem, splits: Splits, stop: Any
+    name: str,
+    recipe: Recipe,
+    registry: Registry,
+    task: Task,
+    problem: Problem,
+    splits: Splits,
+    stop: Callable[[], str | None],
 ) -> dict[str, dict[str, float]]:
     from plait.model import IterativeModel
 
@@ -338,12 +352,14 @@ def _fit_baseline(
     assert splits.train is not None
     state = model.start(splits.train, engine)
     for _ in range(getattr(basis.trainer, "iterations", 100)):
+        if stop():
+            raise StopRequested
         state, progress = model.step(splits.train, state, engine)
-        if progress.converged or stop():
+        if progress.converged:
             break
     model.finish(state)
     return {
-        split: judge(model, engine, part, task.evaluator(problem, part))
+        split: judge(model, engine, part, task.evaluator(problem, part), stop=stop)
         for split in ("valid", "test")
         if (part := splits[split]) is not None and len(part)
     }
@@ -391,7 +407,7 @@ def create_model(recipe: Recipe, problem: Problem, splits: Splits, engine: Engin
             fitted = kind.fit_processor(options=options, problem=problem, train=train, seed=seed)
     if engine.world_size > 1:
         state = engine.gather(None if fitted is None else fitted.as_json())[0]
-        fitted = fitted or kind.ProcessorType.from_json(state)
+        fitted = kind.ProcessorType.from_json(state) if fitted is None else fitted
     with engine.creating():
         return kind.build(options=options, problem=problem, processor=fitted, seed=seed)
 
@@ -417,7 +433,13 @@ def read_history(run: Path) -> list[Mapping[str, Any]]:
     file = run / "metrics.jsonl"
     if not file.is_file():
         return []
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
+    lines = []
+    for number, line in enumerate(file.read_bytes().splitlines(), start=1):
+        try:
+            lines.append(json.loads(line))
+        except ValueError as error:  # a report with one point less is better than none
+            logger.warning("%s:%d: left out of the report: %s", file, number, error)
+    return lines
 
 
 def _evaluation_batch_size(recipe: Recipe) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import shutil
 import sys
 import time
@@ -96,8 +98,8 @@ class MetricsFile:
         with storage(f"{self._path}: could not be opened"):
             self.close()
             self._path.touch()
-            with self._path.open("r+b") as file:
-                file.truncate(position)
+            if position < self._path.stat().st_size:  # a shorter file, which somebody else cut, must not get zero bytes
+                os.truncate(self._path, position)
             # unbuffered: on a full disk nothing is left over for close() to fail on
             self._file = self._path.open("ab", buffering=0)
 
@@ -110,8 +112,10 @@ class MetricsFile:
         assert self._file is not None
         seconds = round(time.monotonic() - self._started, 3)
         line = {"step": step, "split": split, "metrics": without_nan(dict(metrics)), "seconds": seconds}
+        text = f"{json.dumps(line)}\n".encode()
         with storage(f"{self._path}: could not be written"):
-            self._file.write(f"{json.dumps(line)}\n".encode())
+            if self._file.write(text) < len(text):  # the last bytes of a disk: half a line is worse than none
+                raise OSError(errno.ENOSPC, "no space is left for a whole line")
 
     def close(self) -> None:
         if self._file is not None:
