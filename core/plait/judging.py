@@ -14,8 +14,8 @@ from plait.data import resolve_source
 from plait.engine.local import LocalEngine
 from plait.errors import DataError, IntegrityError, RunError
 from plait.evaluation import compare
-from plait.fitting import read_splits
 from plait.model import NeuralModel
+from plait.preparing import read_splits
 from plait.run import Run
 from plait.task import Split, Splits, Task
 from plait.training.judge import judge

@@ -61,6 +61,10 @@ class Listeners:
             self._display.evaluated(step, split, metrics)
         self._notify("plait_evaluated", step=step, split=split, metrics=dict(metrics))
 
+    def judged(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
+        """The final model was judged; its numbers are in run.json, and trackers hear of them."""
+        self._notify("plait_evaluated", step=step, split=split, metrics=dict(metrics))
+
     def saved(self, step: int, checkpoint: Path) -> None:
         logger.debug("checkpoint saved: %s", checkpoint)
         self._notify("plait_checkpoint_saved", step=step, checkpoint=checkpoint)

@@ -225,13 +225,13 @@ def test_a_run_that_another_process_finishes_meanwhile_is_returned_as_it_is(
 ) -> None:
     run = train(tmp_path / "run")
     run.update(status="interrupted")
-    original = fitting._Prepared.make
+    original = fitting.Prepared.make
 
     def meanwhile(*args: Any) -> Any:
         run.update(status="finished", seconds=-1)
         return original(*args)
 
-    monkeypatch.setattr(fitting._Prepared, "make", meanwhile)
+    monkeypatch.setattr(fitting.Prepared, "make", meanwhile)
     assert train(tmp_path / "run", resume=True).info["seconds"] == -1
 
 

@@ -75,8 +75,10 @@ class GradientTrainer(Trainer):
                 if output.loss is None:
                     raise RuntimeError(f"{type(model).__name__}.forward gave no loss for a batch of training examples")
                 part = batch.count / max(1, terms)  # of the global batch's mean
-                engine.backward(output.loss, scale=part * engine.world_size)  # engines average over ranks
-                losses.append((output.loss.detach(), part))
+                # a mean over no terms is NaN: an idle rank's batch must only keep the parameters in the graph
+                loss = output.loss if batch.count else output.logits.sum() * 0.0
+                engine.backward(loss, scale=part * engine.world_size)  # engines average over ranks
+                losses.append((loss.detach(), part))
             result = engine.step()
             # read after the step, which has waited for the device already
             self._advance(fit, order, at, sum(float(loss) * part for loss, part in losses), result)
