@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from plait.cli.listing import LISTED
+from plait_registry.registry import PROVIDERS
 from tests.registry.throwaway import HEADER, hook, install, model
 
 TASK = "meadow/row-classification"
@@ -37,10 +38,13 @@ def test_list_filters_by_modality_and_kind(plait: Any) -> None:
     [
         (["--kind", "modle"], "no kind 'modle'", "'model'"),
         (["--modality", "medow"], "of modality 'medow'", "'meadow'"),
-        (["--modality", "speech"], "of modality 'speech'", "pip install plait-speech"),
+        (["--modality", "orchard"], "of modality 'orchard'", "pip install plait-orchard"),
     ],
 )
-def test_an_unknown_filter_gets_a_near_name(plait: Any, words: list[str], message: str, hint: str) -> None:
+def test_an_unknown_filter_gets_a_near_name(
+    plait: Any, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str, hint: str
+) -> None:
+    monkeypatch.setitem(PROVIDERS, "orchard", "plait-orchard")
     answer = plait("list", *words, "--json")
     assert answer.code == 2
     assert answer.error["type"] == "UnknownNameError"
@@ -102,9 +106,10 @@ def test_show_knows_every_kind(plait: Any, name: str) -> None:
     assert plait("show", name, "--json").json["name"] == name
 
 
-def test_show_an_unknown_name(plait: Any) -> None:
+def test_show_an_unknown_name(plait: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROVIDERS, "orchard", "plait-orchard")
     assert "did you mean 'meadow/nearest-mean'" in plait("show", "meadow/nearest-men").err
-    assert "pip install plait-speech" in plait("show", "speech/word-recognition").err
+    assert "pip install plait-orchard" in plait("show", "orchard/fruit-recognition").err
 
 
 def test_one_name_of_two_kinds_asks_which(plait: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
