@@ -9,8 +9,7 @@ from statistics import median
 
 import pytest
 
-from tests.benchmarks.comparison import compare
-from tests.benchmarks.loops import NETWORKS
+from tests.benchmarks.comparison import NETWORKS, compare
 
 pytestmark = pytest.mark.slow
 

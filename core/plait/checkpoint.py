@@ -13,7 +13,7 @@ from typing import Any
 from plait.engine.base import Engine
 from plait.errors import IntegrityError, StorageError
 from plait.randomness import generator_states, restore_generators
-from plait.sealed import publish, seal, storage, verify
+from plait.sealed import publish, recover, seal, storage, verify
 from plait.weights import load_tensors, save_tensors
 
 _NAME = re.compile(r"step-(\d{8,})")
@@ -47,8 +47,10 @@ class Checkpoints:
         self._warn = warn
 
     def clear_leftovers(self) -> None:
-        """Remove what a killed writer left unfinished."""
+        """Put back what a killed writer had moved aside, and remove what it left unfinished."""
         if self._engine.rank == 0 and self.root.is_dir():
+            for path in self.root.glob(".step-*"):
+                recover(self.root / path.stem.removeprefix("."))
             for path in self.root.glob(".*"):
                 shutil.rmtree(path, ignore_errors=True)
         self._engine.barrier()
@@ -138,6 +140,20 @@ class Checkpoints:
         verify(path)
         body = json.loads((path / "trainer.json").read_text(encoding="utf-8"))
         return Checkpoint(path, body["step"], body["state"])
+
+    def chosen(self, step: int) -> Checkpoint:
+        """The checkpoint of the step that a fit ends with.
+
+        Raises:
+            IntegrityError: as `at`; says how to end without it.
+        """
+        try:
+            return self.at(step)
+        except IntegrityError as error:
+            raise IntegrityError(
+                f"the best checkpoint is damaged: {error.message}",
+                hint="restore it from a copy, or resume with trainer.select=last to end with the newest weights",
+            ) from error
 
     def restore_generators(self, checkpoint: Checkpoint) -> None:
         """Put this rank's global random generators where they were."""

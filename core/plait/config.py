@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,6 +110,17 @@ class Recipe:
         blocks = {name: block.as_json() for name, block in self.blocks().items()}
         return {"task": self.task.name, **blocks, "seed": self.seed}
 
+    def portable(self, registry: Registry) -> dict[str, Any]:
+        """The tree with the paths of today's working directory made absolute, so that it runs the same from any."""
+        tree = self.as_json()
+        datasets = {name for each in registry.entries("dataset") for name in (each.name, each.qualified)}
+        for block, options in self.blocks().items():
+            for key, value in tree[block].items():
+                named = block == "data" and key == "source" and value in datasets  # and a run may be called "digits"
+                if isinstance(value, str) and not named and _marked(type(options), key, "is_path"):
+                    tree[block][key] = str(Path(value).resolve()) if Path(value).exists() else value
+        return tree
+
     def refuse_changes(self, earlier: Mapping[str, Any]) -> None:
         """Compare with the recipe of a run that is to be resumed.
 
@@ -116,10 +128,12 @@ class Recipe:
             RecipeError: a value differs that must not change on resume.
         """
         details = []
-        for path, now, before in _differences(self.as_json(), earlier):
+        for path, now, before in _differences(self.as_json(), self._completed(earlier)):
             block, _, key = path.partition(".")
             options = self.blocks().get(block)
-            if options is not None and _may_change(type(options), key):
+            if options is not None and _marked(type(options), key, "may_change_on_resume"):
+                continue
+            if options is not None and _marked(type(options), key, "is_path") and _same_path(now, before):
                 continue
             details.append({"path": path, "message": f"the run has {before!r}, now {now!r} is asked for"})
         if details:
@@ -129,6 +143,14 @@ class Recipe:
                 hint="leave the option out, or train from this run's weights with model.from=RUN and another --out",
                 details=details,
             )
+
+    def _completed(self, earlier: Mapping[str, Any]) -> dict[str, Any]:
+        """An earlier recipe with today's defaults where it has no value: the options are newer than the run."""
+        tree = dict(earlier)
+        for name, block in self.blocks().items():
+            with suppress(ValidationError):  # values that are no longer understood are compared as they are
+                tree[name] = type(block).model_validate(earlier.get(name, {})).as_json()
+        return tree
 
 
 def read_recipe(path: Path) -> Layer:
@@ -203,19 +225,26 @@ def resolve(layers: Iterable[Layer], registry: Registry) -> Recipe:
         UnknownNameError: of a task, model, trainer or engine; nothing was imported by then.
     """
     tree = _Tree([_normal(layer) for layer in layers])
-    tree.check_top()
-    task, model = _names(tree, registry)
+    misplaced = tree.check_top()
+    try:
+        task, model = _names(tree, registry)
+    except PlaitError:
+        if misplaced:  # "taks: ..." is why there is no task
+            raise _recipe_error(misplaced) from None
+        raise
     spec = model.spec
     assert isinstance(spec, ModelSpec)
-    if tree.get("model.from") is not None:
-        tree.add_first(_earlier_layer(Path(str(tree.get("model.from")))))
-    tree.add_first(Layer(f"default of {model.name}", _normal_values(_nested(spec.defaults))))
     engine_name = tree.get("engine.name", "auto")
     if engine_name != "auto":
         registry.engine(str(engine_name))
     trainer_type = None if spec.trainer is None else registry.trainer(spec.trainer).resolve()
     task_type, model_type = task.resolve(), model.resolve()
     _check_variant(model, str(tree.get("model.name")), model_type)
+    earlier = tree.get("model.from")
+    # a run's own recipe has every option already, and the run that it started from may be gone
+    if earlier is not None and set(_keys(model_type.Options)) - set(tree.get("model", {})):
+        tree.add_first(_earlier_layer(Path(str(earlier)), model, registry))
+    tree.add_first(Layer(f"default of {model.name}", _normal_values(_nested(spec.defaults))))
     types: dict[str, tuple[type[Options], str]] = {
         "model": (model_type.Options, _owner(model)),
         "data": (task_type.Options, _owner(task)),
@@ -224,9 +253,10 @@ def resolve(layers: Iterable[Layer], registry: Registry) -> Recipe:
         "output": (OutputOptions, "the output"),
     }
     blocks, details = tree.validate(types)
+    details = [*misplaced, *details]
     seed = tree.get("seed", 0)
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        details.append({"path": "seed", "message": f"expected a whole number >= 0, not {seed!r}"})
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:  # what torch's generators take
+        details.append({"path": "seed", "message": f"expected a whole number from 0 to 2**63 - 1, not {seed!r}"})
     if details:
         raise _recipe_error(details)
     return Recipe(
@@ -271,15 +301,21 @@ class _Tree:
     def origins(self) -> dict[str, str]:
         return {path: self.origin(path) for path in _paths(self.merged())}
 
-    def check_top(self) -> None:
-        details = []
+    def check_top(self) -> list[dict[str, Any]]:
+        """What is wrong with the keys of the tree itself.
+
+        Raises:
+            RecipeError: a block is no mapping, so that nothing in it can be looked up.
+        """
+        unknown, shapeless = [], []
         for key, value in self.merged().items():
             if key not in TOP:
-                details.append(self._unknown(key, [*TOP], "the recipe"))
+                unknown.append(self._unknown(key, [*TOP], "the recipe"))
             elif key in BLOCKS and not isinstance(value, Mapping):
-                details.append({"path": key, "message": f"expected a mapping of options, not {value!r}"})
-        if details:
-            raise _recipe_error(details)
+                shapeless.append({"path": key, "message": f"expected a mapping of options, not {value!r}"})
+        if shapeless:
+            raise _recipe_error([*unknown, *shapeless])
+        return unknown
 
     def validate(self, types: Mapping[str, tuple[type[Options], str]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         merged, blocks, details = self.merged(), {}, []
@@ -339,11 +375,13 @@ def _names(tree: _Tree, registry: Registry) -> tuple[Entry, Entry]:
     return task, model
 
 
-def _earlier_layer(path: Path) -> Layer:
-    """The model options of the run that `model.from` names: what has its weights has its shape."""
+def _earlier_layer(path: Path, model: Entry, registry: Registry) -> Layer:
+    """The model options of the run that `model.from` names: what has its weights has its shape. Those of another model
+    mean nothing here; whether its weights fit is for the model to say."""
     from plait.run import Run
 
-    block = dict(Run.open(path).recipe()["model"])
+    run = Run.open(path)
+    block = dict(run.recipe()["model"]) if registry.model(run.model).qualified == model.qualified else {}
     for key in ("from", "weights", "freeze"):
         block.pop(key, None)
     return Layer(f"model.from {path}", {"model": block})
@@ -442,12 +480,16 @@ def _differences(now: Mapping[str, Any], before: Mapping[str, Any], prefix: str 
             yield f"{prefix}{key}", one, other
 
 
-def _may_change(options: type[Options], key: str) -> bool:
+def _marked(options: type[Options], key: str, mark: str) -> bool:
     for name, info in options.model_fields.items():
         if (info.alias or name) == key.split(".", 1)[0]:
             extra = info.json_schema_extra
-            return isinstance(extra, dict) and bool(extra.get("may_change_on_resume"))
+            return isinstance(extra, dict) and bool(extra.get(mark))
     return False
+
+
+def _same_path(one: Any, other: Any) -> bool:
+    return isinstance(one, str) and isinstance(other, str) and Path(one).resolve() == Path(other).resolve()
 
 
 def _keys(options: type[BaseModel] | None) -> list[str]:

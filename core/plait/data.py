@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from plait_registry.specs import DatasetSpec
 if TYPE_CHECKING:
     from plait_registry.registry import Registry
     from plait_registry.specs import TaskSpec
+
+logger = logging.getLogger("plait")
 
 SPLITS = ("train", "valid", "test")
 _ALIASES = {"val": "valid", "validation": "valid", "dev": "valid"}
@@ -58,6 +61,10 @@ def resolve_source(source: Any, *, task: TaskSpec, registry: Registry) -> tuple[
         raise DataError(
             f"data set {source!r} ({entry.owner}) is for {', '.join(spec.tasks)}, not for {task.name}",
             hint=f"for a folder of that name write ./{source}" if path.exists() else _served(task, registry),
+        )
+    if path.exists():
+        logger.warning(
+            "data %r is the registered data set; for the entry of the working directory write ./%s", source, source
         )
     return entry.resolve()(), f"{source} (synthetic)" if spec.synthetic else source
 

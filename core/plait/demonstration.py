@@ -10,8 +10,9 @@ from typing import Any
 
 from plait.artifact import save_model
 from plait.config import Recipe
-from plait.fitting import create_model, create_run, make_engine, read_splits
+from plait.fitting import create_run
 from plait.model import NeuralModel
+from plait.preparing import create_model, make_engine, read_splits
 from plait.randomness import set_seed
 from plait.run import Run, check_free, locked, new_directory
 from plait.task import Prediction, Task

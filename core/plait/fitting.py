@@ -8,21 +8,21 @@ import logging
 import shlex
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from plait.artifact import load_model, save_model
+from plait.artifact import save_model
+from plait.baselines import fit_baseline
 from plait.checkpoint import Checkpoints
-from plait.config import Layer, Recipe, resolve
-from plait.data import resolve_source
+from plait.config import Recipe
 from plait.engine.base import Engine
-from plait.errors import DataError, EngineError, Interrupted, PlaitError, RecipeError, StorageError
+from plait.errors import DataError, Interrupted, PlaitError, RecipeError, StorageError
 from plait.evaluation import interval
 from plait.logs import Display, Listeners, log_file
 from plait.model import Model, NeuralModel
+from plait.preparing import Prepared
 from plait.randomness import set_seed
 from plait.report import write_report
 from plait.run import Run, check_free, locked, new_directory, versions
@@ -31,8 +31,8 @@ from plait.signals import StopSignals
 from plait.task import Problem, Splits, Task
 from plait.trainer import Fit, Outcome, StopRequested
 from plait.training.judge import judge
-from plait.training.optimization import freeze
 from plait_registry.registry import Registry
+from plait_registry.targets import describe
 
 if TYPE_CHECKING:
     from plait.evaluation import Evaluator
@@ -66,11 +66,13 @@ def fit_recipe(
         if run.status == "finished":
             return run
     torch.set_num_threads(recipe.engine.threads or torch.get_num_threads())
-    prepared = _Prepared.make(recipe, registry, data)  # what the user can mend is found before anything is written
+    prepared = Prepared.make(recipe, registry, data)  # what the user can mend is found before anything is written
     try:
-        with locked(path):
+        with locked(path), StopSignals(recipe.trainer.max_time) as signals:
             run = _reopened(path, recipe) if check_free(path, resume=resume) else create_run(path, recipe, registry)
-            with log_file(path / "log.txt"), _status_kept(run), StopSignals(recipe.trainer.max_time) as signals:
+            if run.status == "finished":  # by another process, while this one read the data
+                return run
+            with log_file(path / "log.txt"), _status_kept(run):
                 _Fitting(recipe, registry, run, prepared, display, signals).carry_out()
     finally:
         prepared.engine.close()
@@ -96,19 +98,15 @@ def create_run(path: Path, recipe: Recipe, registry: Registry) -> Run:
             for each in entries.values()
         ],
     }
-    tree = recipe.as_json()
-    source = tree["data"]["source"]
-    registered = {name for each in registry.entries("dataset") for name in (each.name, each.qualified)}
-    # the saved recipe runs from any working directory; a run called "digits" is not the data set "digits"
-    if source is not None and source not in registered and Path(source).exists():
-        tree["data"]["source"] = str(Path(source).resolve())
-    return Run.create(path, tree, info)
+    return Run.create(path, recipe.portable(registry), info)
 
 
 @contextlib.contextmanager
 def _status_kept(run: Run) -> Iterator[None]:
     """However the block ends, run.json says so."""
     command = f"plait train --out {shlex.quote(str(run.path))} --resume"
+    for stale in ("error", "resume"):  # of an earlier attempt
+        run.info.pop(stale, None)
     run.update(status="running")
     try:
         yield
@@ -123,49 +121,6 @@ def _status_kept(run: Run) -> Iterator[None]:
         raise
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """What a fit needs, made in memory: data that were read, a model that was created.
-
-    Args:
-        source: what to call the data.
-        notes: what a reader of the run must know.
-    """
-
-    task: Task
-    splits: Splits
-    source: str
-    problem: Problem
-    model: Model
-    engine: Engine
-    notes: tuple[str, ...]
-
-    @classmethod
-    def make(cls, recipe: Recipe, registry: Registry, data: Any) -> _Prepared:
-        set_seed(recipe.seed)
-        task: Task = recipe.task_type(options=recipe.data, seed=recipe.seed)
-        splits, source = read_splits(task, recipe, registry, data)
-        if (splits.train is None or not len(splits.train)) and getattr(recipe.trainer, "epochs", None) != 0:
-            raise DataError("there are no training examples", hint="trainer.epochs=0 makes a run of given weights")
-        problem = json.loads(json.dumps(task.problem(splits)))  # what it will be once loaded: no tuples, text keys
-        engine = make_engine(recipe, registry)
-        earlier = None
-        if recipe.model_options.from_ is not None:
-            earlier = load_model(Path(recipe.model_options.from_) / "model", registry).model
-        model = create_model(recipe, problem, splits, engine, earlier)
-        notes = [*splits.notes, *getattr(model, "notes", ())]
-        if earlier is not None:
-            try:
-                notes += [f"model.from: {note}" for note in model.start_from(earlier)]
-            except (NotImplementedError, TypeError) as error:
-                raise RecipeError(f"model.from={recipe.model_options.from_}: {error}") from error
-        if isinstance(model, NeuralModel):
-            freeze(model, recipe.model_options.freeze)
-        elif recipe.model_options.freeze:
-            raise RecipeError(f"model.freeze: {recipe.model_options.name} has no named parameters to freeze")
-        return cls(task, splits, source, problem, model, engine, tuple(notes))
-
-
 class _Fitting:
     """One carrying-out of a recipe: fit, judge, save, report, in this order."""
 
@@ -174,7 +129,7 @@ class _Fitting:
         recipe: Recipe,
         registry: Registry,
         run: Run,
-        prepared: _Prepared,
+        prepared: Prepared,
         display: Display | None,
         signals: StopSignals,
     ) -> None:
@@ -191,14 +146,23 @@ class _Fitting:
         for note in self._notes:
             logger.warning(note)
         set_seed(self._recipe.seed)  # dropout starts here, whatever creating the model drew
-        outcome = self._fit(made.task, made.model, made.problem, made.splits, made.engine)
-        if outcome is not None and outcome.reason == "signal":
-            self._interrupted(outcome)
+        tensorboard = self._recipe.output.tensorboard
+        listeners = Listeners(run.path, self._registry, display=self._display, tensorboard=tensorboard)
+        status = "failed"
         try:
-            with made.engine.averaged():
-                self._finish(made.task, made.model, made.problem, made.splits, made.engine, outcome)
-        except StopRequested:
-            self._interrupted(outcome)
+            outcome = self._fit(made.task, made.model, made.problem, made.splits, made.engine, listeners)
+            if outcome is not None and outcome.reason == "signal":
+                status = "interrupted"
+                self._interrupted(outcome)
+            try:
+                with made.engine.averaged():
+                    self._finish(made.task, made.model, made.problem, made.splits, made.engine, outcome, listeners)
+            except StopRequested:
+                status = "interrupted"
+                self._interrupted(outcome)
+            status = run.status
+        finally:
+            listeners.fit_ended(status)
 
     def _record_data(self, splits: Splits, source: str) -> None:
         info = self._run.info.get("data")
@@ -216,47 +180,44 @@ class _Fitting:
                 pq.write_table(splits.index, self._run.path / "splits.parquet")
         self._run.update(data=data)
 
-    def _fit(self, task: Task, model: Model, problem: Problem, splits: Splits, engine: Engine) -> Outcome | None:
+    def _fit(
+        self, task: Task, model: Model, problem: Problem, splits: Splits, engine: Engine, listeners: Listeners
+    ) -> Outcome | None:
         recipe, run = self._recipe, self._run
-        listeners = Listeners(run.path, self._registry, display=self._display, tensorboard=recipe.output.tensorboard)
         listeners.fit_started(recipe.as_json())
         checkpoints = Checkpoints(
             run.path / "checkpoints", engine=engine, keep_last=recipe.trainer.keep_last, warn=logger.warning
         )
         checkpoints.clear_leftovers()
         valid = splits.valid
-        status = "failed"
-        try:
-            if splits.train is None or not len(splits.train):
-                assert isinstance(model, NeuralModel)  # only the gradient trainer has epochs=0
-                engine.setup(model, None, clip=None, average=None)
-                status = "finished"
-                return None
+        if splits.train is None or not len(splits.train):
+            assert isinstance(model, NeuralModel)  # only the gradient trainer has epochs=0
+            engine.setup(model, None, clip=None, average=None)
+            return None
 
-            def evaluate() -> dict[str, float]:
-                assert valid is not None
-                return judge(
-                    model, engine, valid, task.evaluator(problem, valid),
-                    batch_size=_evaluation_batch_size(recipe), workers=recipe.trainer.workers,
-                    stop=self._signals.reason,
-                )  # fmt: skip
-
-            assert recipe.trainer_type is not None
-            outcome = recipe.trainer_type(recipe.trainer).fit(
-                Fit(
-                    model=model, engine=engine, train=splits.train, seed=recipe.seed,
-                    evaluate=evaluate if valid is not None and len(valid) else None,
-                    primary=recipe.task_spec.primary_metric, checkpoints=checkpoints, events=listeners,
-                    stop=self._signals.reason,
-                )
+        def evaluate() -> dict[str, float]:
+            assert valid is not None
+            return judge(
+                model, engine, valid, task.evaluator(problem, valid),
+                batch_size=_evaluation_batch_size(recipe), workers=recipe.trainer.workers, stop=self._signals.reason,
             )  # fmt: skip
-            status = {"signal": "interrupted", "time": "stopped"}.get(outcome.reason, "finished")
-            return outcome
-        finally:
-            listeners.fit_ended(status)
+
+        assert recipe.trainer_type is not None
+        return recipe.trainer_type(recipe.trainer).fit(
+            Fit(
+                model=model, engine=engine, train=splits.train, seed=recipe.seed,
+                evaluate=evaluate if valid is not None and len(valid) else None,
+                primary=recipe.task_spec.primary_metric, checkpoints=checkpoints, events=listeners,
+                stop=self._signals.reason,
+            )
+        )  # fmt: skip
 
     def _signalled(self) -> str | None:
         return "signal" if self._signals.received else None  # the time limit ends a fit, not what comes after it
+
+    def _heed(self) -> None:
+        if self._signalled():
+            raise StopRequested
 
     def _interrupted(self, outcome: Outcome | None) -> None:
         number = self._signals.received or 2
@@ -267,7 +228,14 @@ class _Fitting:
         )
 
     def _finish(
-        self, task: Task, model: Model, problem: Problem, splits: Splits, engine: Engine, outcome: Outcome | None
+        self,
+        task: Task,
+        model: Model,
+        problem: Problem,
+        splits: Splits,
+        engine: Engine,
+        outcome: Outcome | None,
+        listeners: Listeners,
     ) -> None:
         """Judge the final model, save it, fit the baselines, write the report, and only then call the run finished."""
         recipe, run = self._recipe, self._run
@@ -287,6 +255,7 @@ class _Fitting:
                 model, engine, split, evaluator,
                 batch_size=_evaluation_batch_size(recipe), workers=recipe.trainer.workers, stop=self._signalled,
             )  # fmt: skip
+            listeners.judged(outcome.steps if outcome else 0, name, metrics[name])
             intervals[name] = save_predictions(run.path, name, evaluator, seed=recipe.seed)
             shown = evaluator
         baselines = self._baselines(task, problem, splits) if recipe.output.baselines else {}
@@ -302,11 +271,23 @@ class _Fitting:
             best_step=outcome.best_step if outcome else None, reason=outcome.reason if outcome else "given weights",
             primary=None if primary is None else primary._asdict(),
         )  # fmt: skip
+        self._heed()
         if recipe.output.report:
-            with storage(f"{run.path / 'report.html'}: the report could not be written"):
-                document = {**run.info, "status": status, "recipe": recipe.as_json(), "run": str(run.path)}
-                write_report(run.path, document, read_history(run.path), shown.sections() if shown else [])
+            document = {**run.info, "status": status, "recipe": recipe.as_json(), "run": str(run.path)}
+            self._report(document, shown)
+        self._heed()
         run.update(status=status)
+
+    def _report(self, document: Mapping[str, Any], shown: Evaluator | None) -> None:
+        try:
+            with storage(f"{self._run.path / 'report.html'}: the report could not be written"):
+                history = read_history(self._run.path)
+                write_report(self._run.path, document, history, shown.sections() if shown else [])
+        except StorageError:
+            raise
+        except Exception as error:  # a picture that cannot be drawn must not cost a fitted model
+            self._notes.append(f"no report: {describe(error)}")
+            logger.warning(self._notes[-1], exc_info=True)
 
     def _baselines(self, task: Task, problem: Problem, splits: Splits) -> dict[str, dict[str, dict[str, float]]]:
         """Fit the task's baselines on the same data, in memory, and judge them."""
@@ -318,82 +299,14 @@ class _Fitting:
             if name == recipe.model_options.name:
                 continue
             try:
-                results[name] = _fit_baseline(name, recipe, self._registry, task, problem, splits, self._signals.reason)
-            except PlaitError as error:
-                self._notes.append(f"baseline {name}: {error.message}")
-                logger.warning(self._notes[-1])
+                results[name] = fit_baseline(name, recipe, self._registry, task, problem, splits, self._signalled)
+            except StopRequested:
+                raise
+            except Exception as error:  # another plugin's fault must not cost a fitted model its report
+                said = error.message if isinstance(error, PlaitError) else describe(error)
+                self._notes.append(f"baseline {name}: {said}")
+                logger.warning(self._notes[-1], exc_info=not isinstance(error, PlaitError))
         return results
-
-
-def _fit_baseline(
-    name: str, recipe: Recipe, registry: Registry, task: Task, problem: Problem, splits: Splits, stop: Any
-) -> dict[str, dict[str, float]]:
-    from plait.model import IterativeModel
-
-    basis = resolve([Layer("baseline", {"task": recipe.task.qualified, "model": name, "seed": recipe.seed})], registry)
-    engine = make_engine(basis, registry)
-    model = create_model(basis, problem, splits, engine, None)
-    if not isinstance(model, IterativeModel):
-        raise RecipeError("a baseline must be an IterativeModel: cheap to fit, without a training loop")
-    assert splits.train is not None
-    state = model.start(splits.train, engine)
-    for _ in range(getattr(basis.trainer, "iterations", 100)):
-        state, progress = model.step(splits.train, state, engine)
-        if progress.converged or stop():
-            break
-    model.finish(state)
-    return {
-        split: judge(model, engine, part, task.evaluator(problem, part))
-        for split in ("valid", "test")
-        if (part := splits[split]) is not None and len(part)
-    }
-
-
-def read_splits(
-    task: Task, recipe: Recipe, registry: Registry, data: Any = None, *, problem: Problem | None = None
-) -> tuple[Splits, str]:
-    """The data that a recipe names (or that are given), as its task reads them; and what to call them."""
-    given = recipe.data.source if data is None else data
-    source, description = resolve_source(given, task=recipe.task_spec, registry=registry)
-    splits = task.read(source, problem)
-    if description.endswith("(synthetic)"):
-        splits = replace(splits, notes=("synthetic data: generated, not measured in the world", *splits.notes))
-    return splits, description
-
-
-def make_engine(recipe: Recipe, registry: Registry) -> Engine:
-    """The engine that the recipe asks for; auto is the local one, unless several processes or sharding are wanted."""
-    options = recipe.engine
-    name = options.name
-    if name == "auto":
-        name = "deepspeed" if options.processes > 1 or options.zero_stage else "local"
-        if name == "deepspeed" and not any(entry.name == name for entry in registry.entries("engine")):
-            raise EngineError(
-                f"engine.processes={options.processes}, engine.zero_stage={options.zero_stage} need the deepspeed "
-                "engine, which this installation does not have",
-                hint="use engine.processes=1 and engine.zero_stage=0",
-            )
-    engine: Engine = registry.engine(name).resolve()(options)
-    return engine
-
-
-def create_model(recipe: Recipe, problem: Problem, splits: Splits, engine: Engine, earlier: Model | None) -> Model:
-    """The model that the recipe names, ready to be fitted on the training split."""
-    options, seed, train = recipe.model_options, recipe.seed, splits.train
-    kind = recipe.model_type
-    if not issubclass(kind, NeuralModel):
-        return kind.create(options=options, problem=problem, train=train, seed=seed)
-    fitted = None
-    if engine.rank == 0:
-        if isinstance(earlier, NeuralModel):
-            fitted = kind.take_processor(earlier.processor, options=options, problem=problem, train=train)
-        else:
-            fitted = kind.fit_processor(options=options, problem=problem, train=train, seed=seed)
-    if engine.world_size > 1:
-        state = engine.gather(None if fitted is None else fitted.as_json())[0]
-        fitted = fitted or kind.ProcessorType.from_json(state)
-    with engine.creating():
-        return kind.build(options=options, problem=problem, processor=fitted, seed=seed)
 
 
 def save_predictions(run: Path, split: str, evaluator: Evaluator, *, seed: int) -> dict[str, Any] | None:
@@ -417,7 +330,13 @@ def read_history(run: Path) -> list[Mapping[str, Any]]:
     file = run / "metrics.jsonl"
     if not file.is_file():
         return []
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
+    lines = []
+    for number, line in enumerate(file.read_bytes().splitlines(), start=1):
+        try:
+            lines.append(json.loads(line))
+        except ValueError as error:  # a report with one point less is better than none
+            logger.warning("%s:%d: left out of the report: %s", file, number, error)
+    return lines
 
 
 def _evaluation_batch_size(recipe: Recipe) -> int:

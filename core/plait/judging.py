@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,16 @@ from plait.artifact import Artifact, load_model
 from plait.config import Layer, Recipe, resolve
 from plait.data import resolve_source
 from plait.engine.local import LocalEngine
-from plait.errors import DataError, RunError
+from plait.errors import DataError, IntegrityError, RunError
 from plait.evaluation import compare
-from plait.fitting import read_splits
 from plait.model import NeuralModel
+from plait.preparing import read_splits
 from plait.run import Run
 from plait.task import Split, Splits, Task
 from plait.training.judge import judge
 from plait_registry.registry import Registry
+
+logger = logging.getLogger("plait")
 
 
 def evaluate_run(run: Run, data: Any, *, split: str | None, batch_size: int, registry: Registry) -> Evaluation:
@@ -29,7 +32,11 @@ def evaluate_run(run: Run, data: Any, *, split: str | None, batch_size: int, reg
             hint=f"go on with: plait train --out {run.path} --resume",
         )
     artifact = load_model(run.path / "model", registry)
-    recipe = _data_recipe(run, data, registry)
+    changes: dict[str, Any] = {}
+    if isinstance(data, Mapping) and "source" in data:  # the recipe's block, as `plait.train` takes it
+        changes = {key: value for key, value in data.items() if key != "source"}
+        data = data["source"]
+    recipe = _data_recipe(run, data, changes, registry)
     task = recipe.task_type(options=recipe.data, seed=recipe.seed)
     splits = _read(task, recipe, data, split, artifact, registry)
     if data is None:
@@ -39,6 +46,8 @@ def evaluate_run(run: Run, data: Any, *, split: str | None, batch_size: int, reg
                 f"the data that {run.path} was trained from have changed, so its splits are no longer the same",
                 hint="name the data to evaluate on with --data",
             )
+    for note in splits.notes:
+        logger.warning(note)
     name, part = _choose(splits, split, run)
     metrics = _judge(artifact, task, recipe, part, batch_size)
     return Evaluation(run.path, run.task, run.model, name, len(part), metrics)
@@ -46,6 +55,7 @@ def evaluate_run(run: Run, data: Any, *, split: str | None, batch_size: int, reg
 
 def compare_runs(first: Run, second: Run, *, split: str, registry: Registry) -> dict[str, Any]:
     """See `plait.compare`."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     if first.task != second.task:
@@ -56,7 +66,13 @@ def compare_runs(first: Run, second: Run, *, split: str, registry: Registry) -> 
         if not file.is_file():
             has = sorted(each.stem for each in file.parent.glob("*.parquet")) if file.parent.is_dir() else []
             raise RunError(f"{run.path}: no predictions on {split}", hint=f"it has {', '.join(has) or 'none'}")
-        tables.append(pq.read_table(file))
+        try:
+            tables.append(pq.read_table(file))
+        except pa.ArrowInvalid as error:
+            raise IntegrityError(
+                f"{file}: damaged, not a Parquet file ({error})",
+                hint="restore it from a copy, or train anew with another --out",
+            ) from error
     artifact = load_model(first.path / "model", registry)
     evaluator = artifact.task.evaluator(artifact.problem, [])
     if evaluator.primary is None:
@@ -69,14 +85,15 @@ def compare_runs(first: Run, second: Run, *, split: str, registry: Registry) -> 
     }  # fmt: skip
 
 
-def _data_recipe(run: Run, data: Any, registry: Registry) -> Recipe:
+def _data_recipe(run: Run, data: Any, changes: Mapping[str, Any], registry: Registry) -> Recipe:
     """The run's recipe with other data where they are given; its splits are then those that the data have."""
     tree = run.recipe()
+    tree["model"] = {**tree["model"], "from": None, "weights": None}  # the run has its own model: they may be gone
     if data is not None:
         tree["data"] = {**tree["data"], "source": str(data) if isinstance(data, str | Path) else None, "limit": None}
     elif tree["data"].get("source") is None:
         raise RunError(f"{run.path}: its data were given from Python", hint="name the data to evaluate on")
-    return resolve([Layer(str(run.path / "recipe.yaml"), tree)], registry)
+    return resolve([Layer(str(run.path / "recipe.yaml"), tree), Layer("arguments", {"data": changes})], registry)
 
 
 def _read(task: Task, recipe: Recipe, data: Any, split: str | None, artifact: Artifact, registry: Registry) -> Splits:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import shutil
 import sys
 import time
@@ -59,6 +61,10 @@ class Listeners:
             self._display.evaluated(step, split, metrics)
         self._notify("plait_evaluated", step=step, split=split, metrics=dict(metrics))
 
+    def judged(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
+        """The final model was judged; its numbers are in run.json, and trackers hear of them."""
+        self._notify("plait_evaluated", step=step, split=split, metrics=dict(metrics))
+
     def saved(self, step: int, checkpoint: Path) -> None:
         logger.debug("checkpoint saved: %s", checkpoint)
         self._notify("plait_checkpoint_saved", step=step, checkpoint=checkpoint)
@@ -96,8 +102,8 @@ class MetricsFile:
         with storage(f"{self._path}: could not be opened"):
             self.close()
             self._path.touch()
-            with self._path.open("r+b") as file:
-                file.truncate(position)
+            if position < self._path.stat().st_size:  # a shorter file, which somebody else cut, must not get zero bytes
+                os.truncate(self._path, position)
             # unbuffered: on a full disk nothing is left over for close() to fail on
             self._file = self._path.open("ab", buffering=0)
 
@@ -110,8 +116,10 @@ class MetricsFile:
         assert self._file is not None
         seconds = round(time.monotonic() - self._started, 3)
         line = {"step": step, "split": split, "metrics": without_nan(dict(metrics)), "seconds": seconds}
+        text = f"{json.dumps(line)}\n".encode()
         with storage(f"{self._path}: could not be written"):
-            self._file.write(f"{json.dumps(line)}\n".encode())
+            if self._file.write(text) < len(text):  # the last bytes of a disk: half a line is worse than none
+                raise OSError(errno.ENOSPC, "no space is left for a whole line")
 
     def close(self) -> None:
         if self._file is not None:

@@ -262,13 +262,13 @@ class NeuralModel(Model, nn.Module):
     def _engine(self) -> Engine:
         """The engine that `predict` runs on: this process, where the parameters are."""
         engine = self.__dict__.get("_prediction_engine")
-        if engine is None:
+        parameter = next(self.parameters(), None)
+        device = torch.device("cpu") if parameter is None else parameter.device
+        if engine is None or engine.device != device:
             from plait.engine.local import LocalEngine
             from plait.options import EngineOptions
 
-            parameter = next(self.parameters(), None)
-            device = "cpu" if parameter is None else str(parameter.device)
-            engine = LocalEngine(EngineOptions(device=device, precision="fp32"))
+            engine = LocalEngine(EngineOptions(device=str(device), precision="fp32"))
             engine.setup(self, None, clip=None, average=None)
             self.__dict__["_prediction_engine"] = engine  # not a submodule, not part of the state
         result: Engine = engine

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 RESUME: dict[str, JsonValue] = {"may_change_on_resume": True}
 """Put into a field's `json_schema_extra` where a run may be resumed with another value of it."""
+PATH: dict[str, JsonValue] = {"is_path": True}
+"""For a field whose text may be a path: a run's recipe keeps it absolute, so that it holds in any working directory."""
 
 
 class Options(BaseModel):
@@ -26,7 +28,7 @@ class Options(BaseModel):
 class DataOptions(Options):
     """The recipe's `data` block. A task adds its own fields by subclassing."""
 
-    source: str | None = Field(default=None, json_schema_extra=RESUME)  # a fingerprint guards what is in it
+    source: str | None = Field(default=None, json_schema_extra=RESUME | PATH)  # a fingerprint guards what is in it
     """A path, a registered data set's name, or None for data passed from Python."""
     fields: dict[str, str] = Field(default_factory=dict)
     """Column names of a table, by the task's field: {"image": "file_name", "label": "species"}."""
@@ -41,9 +43,9 @@ class ModelOptions(Options):
 
     name: str
     """A registered model, or a variant of a registered family: "timm/resnet18"."""
-    from_: str | None = Field(default=None, alias="from")
+    from_: str | None = Field(default=None, alias="from", json_schema_extra=PATH)
     """A run to start from: its weights and preprocessing (fine-tuning)."""
-    weights: str | None = None
+    weights: str | None = Field(default=None, json_schema_extra=PATH)
     """A file or directory of weights to start from: .safetensors, or .bin/.pth read without executing anything."""
     freeze: tuple[str, ...] = ()
     """Names or patterns of parameters that are not trained: "backbone.*"."""

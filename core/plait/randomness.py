@@ -39,7 +39,8 @@ def generator_states() -> dict[str, Any]:
         "numpy": torch.from_numpy(np.asarray(keys).astype(np.int64)),
         "values": {"python": [version, gauss], "numpy": [name, position, has_gauss, cached]},
     }
-    if torch.cuda.is_available():
+    # else there is nothing to save, and a forked loader process cannot initialise it
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch's own signature is untyped
         states |= {f"cuda:{index}": state for index, state in enumerate(torch.cuda.get_rng_state_all())}
     return states
 

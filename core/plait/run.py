@@ -26,7 +26,6 @@ SCHEMA = 1
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """From a schema version to the function that turns its run.json into the next version's."""
 
-STATUSES = ("running", "finished", "stopped", "interrupted", "failed")
 _OWN = {
     "recipe.yaml", "run.json", "metrics.jsonl", "tensorboard", "checkpoints", "model", "report.html", "README.md",
     "log.txt", "splits.parquet", "predictions", ".lock",
@@ -84,6 +83,7 @@ class Run:
 
     @property
     def status(self) -> str:
+        """running, finished, stopped (by its time limit), interrupted (by a signal), or failed."""
         return str(self.info["status"])
 
     @property
@@ -111,9 +111,9 @@ class Run:
         file = self.path / "recipe.yaml"
         if not file.is_file():
             raise RunError(f"{file}: missing")
-        values: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-        values.pop("schema", None)
-        return values
+        from plait.config import read_recipe
+
+        return dict(read_recipe(file).values)
 
     def document(self) -> dict[str, Any]:
         """What `plait train --json` prints."""
@@ -131,20 +131,14 @@ class Run:
             text = json.dumps(without_nan(self.info), indent=1, ensure_ascii=False)
             write_text(self.path / "run.json", text + "\n")
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Inside, no other process writes this run.
-
-        Raises:
-            RunError: another one does.
-        """
-        with locked(self.path):
-            yield
-
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a run directory's lock; the system gives it back when the process dies."""
+    """Hold a run directory's lock; the system gives it back when the process dies.
+
+    Raises:
+        RunError: another process, or this one, writes the run already.
+    """
     busy = RunError(f"{path}: another process is writing this run", hint="wait for it, or choose another --out")
     key = path.resolve()
     if key in _HELD:

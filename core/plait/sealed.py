@@ -20,6 +20,7 @@ from plait.errors import IntegrityError, StorageError
 
 MANIFEST = "manifest.json"
 COMPLETE = "COMPLETE"
+_ASIDE = ".old"
 EXECUTABLE_FORMATS = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy", ".npz", ".py", ".pyc"}
 _STORAGE = {
     errno.ENOSPC: "no space is left on the disk",
@@ -78,15 +79,29 @@ def verify(directory: Path) -> None:
 
 
 def publish(finished: Path, final: Path) -> None:
-    """Rename a sealed directory into place; what stood there before is gone only after the new one is complete."""
-    aside = None
+    """Rename a sealed directory into place; what stood there before is gone only after the new one is complete.
+
+    A process that dies between the two renames leaves the earlier directory aside, and `recover` puts it back.
+    """
+    aside = final.with_name(f".{final.name}{_ASIDE}")
     if final.exists():
-        aside = final.with_name(f".{final.name}.old-{os.getpid()}")
-        final.rename(aside)
-    finished.rename(final)
-    sync_directory(final.parent)
-    if aside is not None:
         shutil.rmtree(aside, ignore_errors=True)
+        final.rename(aside)
+    try:
+        finished.rename(final)
+    except OSError:
+        recover(final)
+        raise
+    sync_directory(final.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def recover(final: Path) -> None:
+    """Put back what `publish` had moved aside when it was cut off, and remove what it had not got round to removing."""
+    aside = final.with_name(f".{final.name}{_ASIDE}")
+    if aside.is_dir() and not final.exists():
+        aside.rename(final)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -142,7 +157,7 @@ def _files(directory: Path) -> list[Path]:
 
 
 def _sync(path: Path) -> None:
-    with path.open("rb") as file:
+    with path.open("r+b" if os.name == "nt" else "rb") as file:  # Windows flushes only what may be written
         os.fsync(file.fileno())
 
 

@@ -119,12 +119,12 @@ class Task(ABC):
 
 
 def select(split: Split, indices: Iterable[int]) -> Split:
-    """The part of a split at `indices`, in that order, without copying examples."""
-    return _Selection(split, list(indices))
+    """The part of a split at `indices`, in that order, without copying examples; a range costs no memory."""
+    return _Selection(split, indices if isinstance(indices, range) else list(indices))
 
 
 class _Selection(Sequence[Any]):
-    def __init__(self, split: Split, indices: list[int]) -> None:
+    def __init__(self, split: Split, indices: Sequence[int]) -> None:
         self._split, self._indices = split, indices
 
     def __len__(self) -> int:
@@ -137,5 +137,7 @@ class _Selection(Sequence[Any]):
 
     def table(self, columns: Sequence[str]) -> pa.Table:
         """The rows of a columnar split."""
-        rows: pa.Table = self._split.table(columns).take(self._indices)  # type: ignore[attr-defined]  # columnar only
-        return rows
+        rows: pa.Table = self._split.table(columns)  # type: ignore[attr-defined]  # columnar only
+        if isinstance(self._indices, range) and self._indices.step == 1:
+            return rows.slice(self._indices.start, len(self._indices))  # copies nothing
+        return rows.take(list(self._indices))

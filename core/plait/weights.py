@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -55,6 +56,8 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         for name in ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors"):
             if (path / name).is_file():
                 return read_weights(path / name)
+        if (path / "run.json").is_file():
+            raise DataError(f"{path}: a run, not a file of weights", hint=f"start from it with model.from={path}")
         listed = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
         raise DataError(f"{path}: no model.safetensors or pytorch_model.bin in this directory", hint=f"it has {listed}")
     if not path.is_file():
@@ -63,11 +66,12 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix == ".safetensors":
         return load_tensors(path)
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's advice on pickle protocols helps nobody here
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling fails in many ways; each means that the file is not plain weights
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(
-            f"{path}: cannot be read as plain weights: {first}",
+            f"{path}: cannot be read as plain weights: {_said(error)}",
             hint="Plait never executes what it reads; convert the file to .safetensors where you trust it",
         ) from error
     for key in ("state_dict", "model", "module"):
@@ -76,3 +80,11 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise DataError(f"{path}: holds {type(loaded).__name__}, expected a mapping from names to tensors")
     return {str(name): tensor for name, tensor in loaded.items()}
+
+
+def _said(error: Exception) -> str:
+    """The line of a message that says what is wrong. Of a pickle that is more than tensors that is torch's second: its
+    first one advises to execute the file."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    found = next((line for line in lines if "WeightsUnpickler error" in line), lines[0])
+    return found.partition("WeightsUnpickler error:")[2].strip() or found

@@ -94,7 +94,7 @@ def plait_checkpoint_saved(run: Path, step: int, checkpoint: Path) -> None:
 
 @hookspec
 def plait_fit_ended(run: Path, status: str) -> None:
-    """The fit ended; `status` is "finished", "interrupted" or "failed"."""
+    """The fit ended; `status` is "finished", "stopped" (by its time limit), "interrupted" or "failed"."""
 
 
 OFFERS: Mapping[str, type[Spec] | type[PortSpec]] = {

@@ -207,7 +207,8 @@ class Registry:
         if others and not elsewhere and not suspects:
             named = ", ".join(f"{each.name!r} of {each.distribution} ({each.status})" for each in others)
             hints.append(f"these plugins are not loaded and may offer it, `plait plugins` says why: {named}")
-        return UnknownNameError(message, hint="; ".join(hints), details={"kind": kind, "name": name, "near": close})
+        hint = "; ".join(hints).replace("?; ", "? ")
+        return UnknownNameError(message, hint=hint, details={"kind": kind, "name": name, "near": close})
 
 
 def _spellings(name: str) -> Iterator[str]:

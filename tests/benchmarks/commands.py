@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -45,6 +44,8 @@ def run(command: Sequence[str | Path], *, folder: Path, environment: Mapping[str
     Raises:
         RuntimeError: it failed; the message has what it said.
     """
+    import resource  # not on Windows, where the other tests run
+
     before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     words = [str(part) for part in command]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, env={**os.environ, **(environment or {})})

@@ -28,6 +28,7 @@ import numpy as np
 
 from tests.benchmarks.commands import run
 
+NETWORKS = {"resnet18": "timm/resnet18", "vit-tiny": "timm/vit_tiny_patch16_224"}
 WARM_UP = 4  # steps that do not count
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -68,7 +69,7 @@ def compare(trainer: str, network: str, *, rounds: int, steps: int, clip: float 
 
     Args:
         trainer: "module:function", a `loops.Trainer`.
-        network: a key of `loops.NETWORKS`.
+        network: a key of `NETWORKS`.
         clip: the largest norm of the gradient, for all.
 
     Raises:

@@ -27,6 +27,7 @@ from plait.training.optimization import GradientOptions
 from plait_registry import Registry
 from plait_vision.image_classification.timm_models import TimmClassifier
 from plait_vision.images import ImageExample
+from tests.benchmarks.comparison import NETWORKS
 
 SEED = 7
 BATCH = 16  # images
@@ -35,7 +36,6 @@ CLASSES = 10
 RATE = 1e-3
 MEAN, STD = 0.5, 0.25
 LOG_EVERY = 10  # steps: Plait's default
-NETWORKS = {"resnet18": "timm/resnet18", "vit-tiny": "timm/vit_tiny_patch16_224"}
 
 
 @dataclass(frozen=True, slots=True)

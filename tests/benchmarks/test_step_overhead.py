@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.benchmarks.commands import show
-from tests.benchmarks.comparison import Comparison, compare
-from tests.benchmarks.loops import NETWORKS
+from tests.benchmarks.comparison import NETWORKS, Comparison, compare
 
 pytestmark = pytest.mark.bench
 

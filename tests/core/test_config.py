@@ -55,6 +55,16 @@ def test_the_saved_recipe_runs_the_same_again() -> None:
     assert again.as_json() == first.as_json()
 
 
+def test_a_run_that_is_older_than_an_option_is_resumed_with_its_default() -> None:
+    now = recipe({"trainer": {"epochs": 3}})
+    older = now.as_json()
+    del older["trainer"]["momentum"], older["engine"]["compile"]
+    now.refuse_changes(older)
+    older["trainer"]["epochs"] = 4
+    with pytest.raises(RecipeError, match=r"trainer\.epochs: the run has 4, now 3"):
+        now.refuse_changes(older)
+
+
 def test_short_forms() -> None:
     found = recipe({"model": "toy/means", "data": "some/folder", "output": "runs/x", "engine": "local"})
     assert found.model_options.name == "toy/means"

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 
 import plait
 from plait.errors import Interrupted, NonFiniteError
 from plait.logs import Listeners
+from plait.task import select
+from plait.training.iterative import _own_part
 from plait.weights import load_tensors
 from tests.core.test_gradient import QUIET, history
 from tests.toys import Means, Point, Points, points
@@ -38,7 +42,7 @@ def test_a_fit_converges_to_the_class_means(tmp_path: Path) -> None:
         torch.testing.assert_close(row, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("stop_at", [1, 7])
+@pytest.mark.parametrize("stop_at", [1, 6, 7])  # the evaluation after iteration 6 is cut off and made up for
 def test_interrupted_and_resumed_equals_uninterrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
@@ -46,8 +50,6 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     original = Listeners.stepped
 
     def stop_after(self: Listeners, step: int) -> None:
-        import signal
-
         original(self, step)
         if step == stop_at:
             signal.raise_signal(signal.SIGINT)
@@ -61,6 +63,24 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     assert torch.equal(means(resumed), means(straight))
     assert history(resumed) == history(straight)
     assert resumed.metrics == straight.metrics
+
+
+def test_a_stop_in_the_last_evaluation_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    straight = train(tmp_path / "straight")
+    original = Listeners.stepped
+
+    def stop_at_the_end(self: Listeners, step: int) -> None:
+        original(self, step)
+        if step == straight.info["steps"]:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Listeners, "stepped", stop_at_the_end)
+    with pytest.raises(Interrupted):
+        train(tmp_path / "stopped")
+    monkeypatch.undo()
+    resumed = train(tmp_path / "stopped", resume=True)
+    assert resumed.info["reason"] == "converged"
+    assert history(resumed) == history(straight)
 
 
 def test_iterations_end_a_fit_that_has_not_converged(tmp_path: Path) -> None:
@@ -89,9 +109,10 @@ def test_parameters_that_become_nan_stop_the_fit_and_keep_the_last_good_ones(
     assert torch.isfinite(load_tensors(newest / "state.safetensors")["means"]).all()
 
 
-def test_the_best_state_can_be_selected(tmp_path: Path) -> None:
+@pytest.mark.parametrize("save_every", [None, 1000])
+def test_the_best_state_can_be_selected(tmp_path: Path, save_every: int | None) -> None:
     data = {"train": points(30), "valid": points(60, seed=4), "test": points(60, seed=4)}
-    run = train(tmp_path / "run", data=data, evaluate_every=1, select="best")
+    run = train(tmp_path / "run", data=data, evaluate_every=1, save_every=save_every, select="best")
     judged = [line["metrics"]["accuracy"] for line in history(run) if line["split"] == "valid"]
     assert run.metrics["test"]["accuracy"] == max(judged)
 
@@ -122,3 +143,19 @@ def test_evaluating_on_other_data_and_on_the_runs_own_splits(tmp_path: Path) -> 
     assert (found.split, found.examples) == ("test", 50)
     everything = plait.evaluate(run, other, registry=registry)  # no split is drawn from data to be judged
     assert everything.metrics == found.metrics
+
+
+def test_the_part_of_a_table_that_a_process_fits_on_is_a_slice() -> None:
+    class Interactions:
+        def __len__(self) -> int:
+            return 10**12  # a list of so many positions would not fit anywhere
+
+        def __getitem__(self, index: int) -> int:
+            return index
+
+        def table(self, columns: list[str]) -> pa.Table:
+            return pa.table({"item": range(6)})
+
+    assert len(_own_part(Interactions(), rank=1, world_size=4)) == 10**12 // 4
+    assert select(Interactions(), range(2, 5)).table(["item"]).to_pydict() == {"item": [2, 3, 4]}  # type: ignore[attr-defined]  # columnar
+    assert select(Interactions(), [5, 0]).table(["item"]).to_pydict() == {"item": [5, 0]}  # type: ignore[attr-defined]  # columnar

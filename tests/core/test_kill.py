@@ -71,3 +71,30 @@ def test_three_kills(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_thirty_kills(tmp_path: Path) -> None:
     kill_and_resume(tmp_path, kills=30, seed=2)
+
+
+STOPPED = """
+import multiprocessing, subprocess, sys
+from pathlib import Path
+from plait.logs import Listeners
+from tests.core.test_gradient import train
+
+def stepped(self, step):
+    if step == 7:
+        subprocess.run(["sh", "-c", "kill -TERM 0"])  # the group, as `timeout` does it: loader processes are in it
+        multiprocessing.active_children()[0].join(1)  # were they to die of it, torch would raise here
+
+Listeners.stepped = stepped
+train(Path(sys.argv[1]), workers=2)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups are POSIX's")
+def test_a_signal_to_the_whole_group_stops_after_the_step(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", STOPPED, str(tmp_path / "run")]
+    root = Path(__file__).parents[2]
+    process = subprocess.run(
+        command, cwd=root, capture_output=True, text=True, check=False, start_new_session=True, timeout=300
+    )
+    assert "interrupted after step 7; a checkpoint is saved" in process.stderr
+    assert plait.Run.open(tmp_path / "run").status == "interrupted"

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import plait
+from plait import fitting
 from plait import run as run_module
-from plait.errors import DataError, IntegrityError, PluginError, RecipeError, RunError, StorageError
+from plait.errors import DataError, IntegrityError, NonFiniteError, PluginError, RecipeError, RunError, StorageError
 from plait.run import Run, check_free, find_runs, locked
 from tests.core.test_gradient import QUIET, assert_equal, train
 from tests.toys import Means, Net, Points, points
@@ -198,3 +201,64 @@ def test_model_from_needs_a_run_with_a_fitting_model(tmp_path: Path) -> None:
             registry=plait.registry(Points, Means, Net),
         )  # fmt: skip
     assert not (tmp_path / "run").exists()  # nothing is written for what the user can mend
+
+
+def test_a_run_is_evaluated_without_the_run_that_it_started_from(tmp_path: Path) -> None:
+    first = train(tmp_path / "first")
+    second = train(tmp_path / "second", model={"from": str(first.path)})
+    shutil.rmtree(first.path)
+    found = plait.evaluate(second, {"test": points(20, seed=4)}, registry=plait.registry(Points, Net))
+    assert found.examples == 20
+
+
+def test_a_run_that_succeeds_at_last_does_not_say_that_it_failed(tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteError):
+        train(tmp_path / "run", model={"poison": 11})
+    assert "not finite" in Run.open(tmp_path / "run").info["error"]
+    finished = train(tmp_path / "run", model={"poison": 11}, resume=True, max_skipped_steps=1)
+    assert finished.status == "finished"
+    assert not {"error", "resume"} & Run.open(tmp_path / "run").info.keys()
+
+
+def test_a_run_that_another_process_finishes_meanwhile_is_returned_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train(tmp_path / "run")
+    run.update(status="interrupted")
+    original = fitting.Prepared.make
+
+    def meanwhile(*args: Any) -> Any:
+        run.update(status="finished", seconds=-1)
+        return original(*args)
+
+    monkeypatch.setattr(fitting.Prepared, "make", meanwhile)
+    assert train(tmp_path / "run", resume=True).info["seconds"] == -1
+
+
+class Compared(Points):
+    assert Points.spec is not None
+    spec = replace(Points.spec, name="toy/compared", target="tests.core.test_run:Compared", baselines=("toy/means",))
+
+
+def compared(out: Path, **trainer: Any) -> plait.Run:
+    return plait.train(
+        Compared, "toy/net", points(), out=out, trainer={"epochs": 1, **trainer}, output={**QUIET, "baselines": True},
+        registry=plait.registry(Compared, Net, Means),
+    )  # fmt: skip
+
+
+def test_the_time_limit_does_not_cut_the_baselines_short(tmp_path: Path) -> None:
+    whole = compared(tmp_path / "whole").info["baselines"]
+    assert compared(tmp_path / "limited", max_time=1e-6).info["baselines"] == whole
+    assert whole["toy/means"]["valid"]["accuracy"] > 0.5
+
+
+def test_a_baseline_that_fails_does_not_cost_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any) -> None:
+        raise ZeroDivisionError("no points at all")
+
+    monkeypatch.setattr(Means, "step", broken)
+    run = compared(tmp_path / "run")
+    assert run.status == "finished"
+    assert "baseline toy/means: ZeroDivisionError: no points at all" in run.info["notes"]
+    assert "Traceback" in (run.path / "log.txt").read_text()

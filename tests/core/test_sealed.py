@@ -75,6 +75,24 @@ def test_publishing_replaces_a_directory_as_a_whole(sealed: Path, tmp_path: Path
     assert sorted(each.name for each in tmp_path.iterdir()) == ["final"]
 
 
+def test_a_rename_that_fails_leaves_what_stood_there(
+    sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final = tmp_path / "final"
+    (final / "old").mkdir(parents=True)
+    original = Path.rename
+
+    def refused(self: Path, target: Path) -> Path:
+        if self == sealed:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return original(self, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(PermissionError):
+        publish(sealed, final)
+    assert (final / "old").is_dir()
+
+
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "run.json"
     write_text(path, "old")

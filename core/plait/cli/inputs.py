@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,10 @@ def read_inputs(words: Sequence[str], file: str | None, accepts: Mapping[str, st
         yield from _stdin(accepts)
     elif file is not None:
         objects = file.endswith((".jsonl", ".ndjson"))
+        read = _object if objects else partial(_line, accepts=accepts)
         with Path(file).open("rb") as lines:
             for number, line in _lines(lines, f"{file}:{{}}"):
-                yield line if line.error else _object(line.shown, number) if objects else _value(line.shown, accepts)
+                yield line if line.error else read(line.shown, number)
 
 
 def check_file(file: str) -> None:
@@ -86,13 +88,15 @@ def _hidden(path: Path, root: Path) -> bool:
 
 
 def _stdin(accepts: Mapping[str, str]) -> Iterator[Input]:
-    """A line is an object of port names where it reads as one, else a bare value."""
     for number, line in _lines(sys.stdin.buffer, "stdin:{}"):
-        found = None if line.error else _object(line.shown, number)
-        if found is not None and found.error is None and set(found.value) <= set(accepts):
-            yield found
-        else:
-            yield line if line.error else _value(line.shown, accepts)
+        yield line if line.error else _line(line.shown, number, accepts)
+
+
+def _line(text: str, where: str, accepts: Mapping[str, str]) -> Input:
+    """An object of port names where it reads as one, else a bare value; no file is called like a JSON object."""
+    found = _object(text, where)
+    files = set(accepts.values()) <= _FILES
+    return found if found.error is None and (files or set(found.value) <= set(accepts)) else _value(text, accepts)
 
 
 def _lines(file: Iterable[bytes], place: str) -> Iterator[tuple[str, Input]]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     "-f",
     type=click.Path(allow_dash=True),
     metavar="F",
-    help="Inputs from a file: objects of port names (*.jsonl), or one input a line. - reads stdin.",
+    help="Inputs from a file, one a line: objects of port names (all of *.jsonl), or bare values. - reads stdin.",
 )
 @click.option(
     "--batch-size", metavar="N", type=click.IntRange(min=1), default=64, show_default=True, help="Of one forward."

@@ -62,7 +62,10 @@ class Request:
             raise click.UsageError("--resume goes on with the run in --out DIR; name that directory")
         if resume and earlier is not None and (self.task is None or earlier.is_file()):
             _check_run(earlier)
-            found.append(Layer(str(earlier), read_recipe(earlier).values))
+            values = read_recipe(earlier).values
+            if isinstance(values.get("trainer"), Mapping):  # the time limit was of that command, not of this one
+                values = {**values, "trainer": {**values["trainer"], "max_time": None}}
+            found.append(Layer(str(earlier), values))
         found += layers(self.task, None, self.assignments)
         for option, value in self.named.items():
             path, origin = _NAMED[option]

@@ -38,8 +38,10 @@ def train(session: Session, request: Request, resume: bool, as_json: bool) -> No
 
 def fit(session: Session, recipe: Recipe, *, resume: bool) -> Run:
     """Carry out a recipe, with progress on stderr."""
+    from plait.cli.memory import keep_freed_memory
     from plait.fitting import fit_recipe
 
+    keep_freed_memory()
     return fit_recipe(recipe, session.registry, resume=resume, display=session.display())
 
 

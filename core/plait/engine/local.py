@@ -106,6 +106,8 @@ class LocalEngine:
         losses, self._losses = self._losses, []
         if self._scaler is not None:
             self._scaler.unscale_(self._optimizer)
+        # the list has no name: one that outlived zero_grad would free the gradients last to first, and glibc would give
+        # their memory back to the system: 21,000 page faults a step of resnet18 on the CPU instead of 14,000
         norm = torch.nn.utils.get_total_norm([each.grad for _, each in self._parameters if each.grad is not None])
         # a non-finite loss may have finite gradients (a constant added), so both are looked at, in one transfer
         loss_finite, norm_finite = torch.stack(
@@ -183,7 +185,8 @@ class LocalEngine:
                     if slot.startswith("optimizer.") and name in tensors
                 }
                 for key, value in state.items():
-                    if value.shape == parameter.shape:  # the layout (channels_last) that torch would have made
+                    # the layout (channels_last) that torch would have made; a scalar parameter has a counter's shape
+                    if key != "step" and value.shape == parameter.shape:
                         state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
                 if state:
                     self._optimizer.state[parameter] = state

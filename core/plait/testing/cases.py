@@ -10,9 +10,10 @@ from typing import Any
 
 from plait.config import Layer, Recipe, options_layer, resolve
 from plait.errors import AmbiguousNameError, PluginError, did_you_mean
-from plait.fitting import fit_recipe, read_splits
+from plait.fitting import fit_recipe
 from plait.model import Model
 from plait.predictor import Predictor
+from plait.preparing import read_splits
 from plait.run import Run
 from plait.task import Problem, Split, Splits, Task
 from plait.testing.verdicts import Failed, Skipped, require

@@ -13,11 +13,12 @@ from typing import Any, cast
 
 from plait.artifact import load_model
 from plait.errors import DataError, IntegrityError, Interrupted
-from plait.fitting import fit_recipe, read_splits
+from plait.fitting import fit_recipe
 from plait.judging import evaluate_run
 from plait.model import IterativeModel, Model, NeuralModel
 from plait.options import DataOptions, ModelOptions, Options
 from plait.predictor import Predictor
+from plait.preparing import read_splits
 from plait.sealed import COMPLETE, EXECUTABLE_FORMATS, MANIFEST
 from plait.task import Prediction, Task
 from plait.testing.cases import Trial

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from plait.engine.base import Engine
-from plait.fitting import create_model, make_engine
 from plait.model import Batch, IterativeModel, Key, NeuralModel
+from plait.preparing import create_model, make_engine
 from plait.testing.verdicts import Failed, Skipped, require
 from plait.training.optimization import GradientOptions, make_optimizer
 

@@ -171,7 +171,10 @@ def _loader(collate: _Collate, plans: Any, workers: int, pin_memory: bool) -> Da
 
 
 def _quiet(worker: int) -> None:
-    """Ctrl-C reaches the whole process group; the main process decides what becomes of it."""
+    """Ctrl-C, `timeout` and batch systems signal the whole process group; the main process decides what becomes of it,
+    and ends its loaders itself (they end by themselves where it was killed)."""
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
 

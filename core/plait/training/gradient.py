@@ -75,17 +75,20 @@ class GradientTrainer(Trainer):
                 if output.loss is None:
                     raise RuntimeError(f"{type(model).__name__}.forward gave no loss for a batch of training examples")
                 part = batch.count / max(1, terms)  # of the global batch's mean
-                engine.backward(output.loss, scale=part * engine.world_size)  # engines average over ranks
-                losses.append((output.loss.detach(), part))
+                # a mean over no terms is NaN: an idle rank's batch must only keep the parameters in the graph
+                loss = output.loss if batch.count else output.logits.sum() * 0.0
+                engine.backward(loss, scale=part * engine.world_size)  # engines average over ranks
+                losses.append((loss.detach(), part))
             result = engine.step()
             # read after the step, which has waited for the device already
             self._advance(fit, order, at, sum(float(loss) * part for loss, part in losses), result)
             if at.step % options.log_every == 0 or at.step in (1, total):
                 self._log(fit, order, at, result, options.learning_rate * factor)
             reason = self._evaluate(fit, order, at) or fit.stop()
-            if reason is None and options.save_every and at.step % options.save_every == 0:
+            saved = at.selection.judged == at.step  # an evaluation saves
+            if reason is None and not saved and options.save_every and at.step % options.save_every == 0:
                 self._save(fit, at)
-        if reason in ("time", "signal"):
+        if reason in ("time", "signal") and at.selection.judged != at.step:
             self._save(fit, at)
         best = self._select(fit, at) if reason != "signal" else at.step
         return Outcome(reason or "done", at.step, at.examples, best)
@@ -110,7 +113,21 @@ class GradientTrainer(Trainer):
             what = "the gradient" if all(finite) else "the loss"
             raise NonFiniteError(
                 f"step {at.step}: {what} is not finite on rank {', '.join(map(str, ranks))}; training stops here",
-                hint="lower trainer.learning_rate, set trainer.clip, or let trainer.max_skipped_steps pass over it; "
+                hint="train anew with a lower trainer.learning_rate or trainer.clip; or pass over it: --resume with a "
+                "larger trainer.max_skipped_steps goes on from the last checkpoint, which is good",
+            )
+        if at.skipped:
+            self._refuse_spoilt_buffers(fit, at)
+
+    def _refuse_spoilt_buffers(self, fit: Fit, at: Position) -> None:
+        """A skipped step leaves the parameters as they were, but its forward may have put NaN into running statistics,
+        and no later step takes it out again."""
+        own = [name for name, buffer in fit.model.named_buffers() if buffer.isnan().any()]
+        spoilt = sorted({name for names in fit.engine.gather(own) for name in names})
+        if spoilt:
+            raise NonFiniteError(
+                f"step {at.step}: {', '.join(spoilt[:5])} became NaN in the forward; training stops here",
+                hint="look for non-finite inputs, or lower trainer.learning_rate; "
                 "the last checkpoint is good and --resume goes on from it",
             )
 
@@ -163,5 +180,5 @@ class GradientTrainer(Trainer):
         best = at.selection.step
         if self.options.select == "last" or best is None or best == at.step:
             return at.step
-        fit.engine.load_shards(fit.checkpoints.at(best).path)
+        fit.engine.load_shards(fit.checkpoints.chosen(best).path)
         return best

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ from pydantic import Field
 
 from plait.checkpoint import Checkpoint
 from plait.errors import NonFiniteError
+from plait.evaluation import share
 from plait.model import IterativeModel, State
 from plait.options import RESUME, TrainerOptions
 from plait.task import Split, select
@@ -27,8 +29,24 @@ class IterativeOptions(TrainerOptions):
     """Iterations between evaluations on `valid`; None: only after the last."""
     save_every: int | None = Field(default=None, ge=1, json_schema_extra=RESUME)
     """Iterations between checkpoints; None: after each."""
-    select: Literal["best", "last"] = "last"
+    select: Literal["best", "last"] = Field(default="last", json_schema_extra=RESUME)
     """Which state the run ends with: the best on `valid` of those evaluated, or the last."""
+
+
+@dataclass(slots=True)
+class Position:
+    """Where the fit stands; it is all that a resumed run needs.
+
+    Args:
+        state: the model's own, after `iteration` iterations.
+        converged: whether the last of them ended the fit.
+        selection: the best evaluation.
+    """
+
+    state: State
+    iteration: int = 0
+    converged: bool = False
+    selection: Selection = field(default_factory=Selection)
 
 
 class IterativeTrainer(Trainer):
@@ -41,71 +59,72 @@ class IterativeTrainer(Trainer):
         options, events = self.options, fit.events
         model: IterativeModel = fit.model
         data = _own_part(fit.train, fit.engine.rank, fit.engine.world_size)
-        iteration, converged, selection, state = self._resume(fit)
-        if state is None:
-            state = model.start(data, fit.engine)
-        else:
-            model.finish(state)
-        events.started(step=iteration, total=options.iterations, unit="iteration")
-        reason = "converged" if converged else "patience" if selection.exhausted(options.patience) else None
-        while reason is None and iteration < options.iterations:
-            state, progress = model.step(data, state, fit.engine)
-            iteration += 1
-            bad = [name for name, tensor in state.tensors.items() if tensor.isnan().any()]
+        at = self._resume(fit) or Position(model.start(data, fit.engine))
+        events.started(step=at.iteration, total=options.iterations, unit="iteration")
+        reason = self._evaluate(fit, at) if at.iteration else None  # an evaluation that a stop had cut off
+        while reason is None and not at.converged and at.iteration < options.iterations:
+            at.state, progress = model.step(data, at.state, fit.engine)
+            at.iteration, at.converged = at.iteration + 1, progress.converged
+            bad = [name for name, tensor in at.state.tensors.items() if tensor.isnan().any()]
             if bad:
                 raise NonFiniteError(
-                    f"iteration {iteration}: {', '.join(bad)} of the model became NaN; the fit stops here",
+                    f"iteration {at.iteration}: {', '.join(bad)} of the model became NaN; the fit stops here",
                     hint="the last checkpoint is good; look for constant or non-finite training data",
                 )
-            events.stepped(iteration)
-            events.logged(iteration, progress.metrics)
-            reason = "converged" if progress.converged else fit.stop()
-            last = reason in ("converged", "time") or iteration == options.iterations
-            if fit.evaluate is not None and (
-                last or (options.evaluate_every and not iteration % options.evaluate_every)
-            ):
-                model.finish(state)
-                try:
-                    metrics = fit.evaluate()
-                except StopRequested:
-                    reason = fit.stop() or "signal"
-                else:
-                    selection.add(iteration, metrics, fit.primary)
-                    events.evaluated(iteration, "valid", metrics)
-                    if reason is None and selection.exhausted(options.patience):
-                        reason = "patience"
-            if reason or iteration == options.iterations or not iteration % (options.save_every or 1):
-                self._save(fit, iteration, progress.converged, selection, state)
-        best = iteration
-        if options.select == "best" and selection.step is not None and reason != "signal":
-            best = selection.step
-            state = _read_state(fit.checkpoints.at(best))
-        model.finish(state)
-        return Outcome(reason or "done", iteration, iteration * len(fit.train), best)
+            events.stepped(at.iteration)
+            events.logged(at.iteration, progress.metrics)
+            reason = self._evaluate(fit, at) or (None if at.converged else fit.stop())
+            last = at.converged or at.iteration == options.iterations
+            saved = at.selection.judged == at.iteration  # an evaluation saves
+            if not saved and (reason or last or not at.iteration % (options.save_every or 1)):
+                self._save(fit, at)
+        best = at.iteration
+        if options.select == "best" and at.selection.step is not None and reason != "signal":
+            best = at.selection.step
+            at.state = _read_state(fit.checkpoints.chosen(best))
+        model.finish(at.state)
+        return Outcome(
+            reason or ("converged" if at.converged else "done"), at.iteration, at.iteration * len(fit.train), best
+        )
 
-    def _save(self, fit: Fit, iteration: int, converged: bool, selection: Selection, state: State) -> None:
+    def _evaluate(self, fit: Fit, at: Position) -> str | None:
+        """Evaluate and save where it is time to and not done yet; the reason to stop, if there is one."""
+        every = self.options.evaluate_every
+        due = at.converged or at.iteration == self.options.iterations or (every and not at.iteration % every)
+        if fit.evaluate is not None and due and at.selection.judged != at.iteration:
+            fit.model.finish(at.state)
+            try:
+                metrics = fit.evaluate()
+            except StopRequested:
+                return fit.stop() or "signal"
+            at.selection.add(at.iteration, metrics, fit.primary)
+            fit.events.evaluated(at.iteration, "valid", metrics)
+            self._save(fit, at)
+        return "patience" if at.selection.exhausted(self.options.patience) and not at.converged else None
+
+    def _save(self, fit: Fit, at: Position) -> None:
         def write(directory: Path) -> None:
             if fit.engine.rank == 0:
-                save_tensors(state.tensors, directory / "state.safetensors")
-                (directory / "state.json").write_text(json.dumps(dict(state.values)), encoding="utf-8")
+                save_tensors(at.state.tensors, directory / "state.safetensors")
+                (directory / "state.json").write_text(json.dumps(dict(at.state.values)), encoding="utf-8")
 
         position: dict[str, Any] = {
-            "converged": converged,
-            "selection": selection.as_json(),
+            "converged": at.converged,
+            "selection": at.selection.as_json(),
             "logs": dict(fit.events.position()),
         }
-        keep = () if selection.step is None else (selection.step,)
-        fit.events.saved(iteration, fit.checkpoints.save(iteration, position, write, keep=keep))
+        keep = () if at.selection.step is None else (at.selection.step,)
+        fit.events.saved(at.iteration, fit.checkpoints.save(at.iteration, position, write, keep=keep))
 
-    def _resume(self, fit: Fit) -> tuple[int, bool, Selection, State | None]:
+    def _resume(self, fit: Fit) -> Position | None:
         checkpoint = fit.checkpoints.newest()
         if checkpoint is None:
             fit.events.rewind({})
-            return 0, False, Selection(), None
+            return None
         fit.events.rewind(checkpoint.state["logs"])
         fit.checkpoints.restore_generators(checkpoint)
         selection = Selection(**checkpoint.state["selection"])
-        return checkpoint.step, checkpoint.state["converged"], selection, _read_state(checkpoint)
+        return Position(_read_state(checkpoint), checkpoint.step, checkpoint.state["converged"], selection)
 
 
 def _read_state(checkpoint: Checkpoint) -> State:
@@ -114,4 +133,4 @@ def _read_state(checkpoint: Checkpoint) -> State:
 
 
 def _own_part(split: Split, rank: int, world_size: int) -> Split:
-    return split if world_size == 1 else select(split, range(rank, len(split), world_size))
+    return split if world_size == 1 else select(split, share(len(split), rank=rank, world_size=world_size))

@@ -47,7 +47,7 @@ def judge(
             workers=loader_processes(workers, split),
             pin_memory=engine.device.type == "cuda",
         )
-        with torch.inference_mode():
+        with torch.no_grad():  # what a module keeps from inference mode (a cached mask) could not be trained with
             for examples, batch in batches:
                 if stop():
                     raise StopRequested

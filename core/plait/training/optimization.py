@@ -77,7 +77,7 @@ class GradientOptions(TrainerOptions):
     """Decay of an exponential moving average of the weights, which then is what is evaluated and saved."""
     max_skipped_steps: int = Field(default=0, ge=0, json_schema_extra=RESUME)
     """Consecutive steps with a non-finite loss or gradient that are skipped before the run stops."""
-    select: Literal["best", "last"] = "best"
+    select: Literal["best", "last"] = Field(default="best", json_schema_extra=RESUME)
     """Which weights the run ends with: the best on `valid` by the task's primary metric, or the last."""
     log_every: int = Field(default=10, ge=1, json_schema_extra=RESUME)
     """Steps between logged training scalars."""

@@ -11,6 +11,8 @@ from plait.data import no_such_path
 from plait.errors import DataError, did_you_mean, near
 from plait_vision.image_classification.listing import Item, Listing, several
 
+IMAGENET = "imagenet-1k"
+
 
 @dataclass(frozen=True, slots=True)
 class Classes:
@@ -39,7 +41,7 @@ def given_classes(labels: Sequence[str] | str | None) -> Classes | None:
     """
     if labels is None:
         return None
-    if labels == "imagenet-1k":
+    if labels == IMAGENET:
         return imagenet_classes()
     if isinstance(labels, str):
         path = Path(labels).expanduser()
@@ -124,12 +126,12 @@ def check_known(parts: Mapping[str, Sequence[Item]], classes: Classes) -> None:
     ]
     first = next(iter(unknown))
     guess = did_you_mean(first, classes.names) or f"known are {several(map(repr, classes.names))}"
-    mend = f"add them to {classes.given}" if classes.given == "data.labels" else f"or add images of them to {lacking}"
+    mend = f"add them to {classes.given}" if classes.given == "data.labels" else f"add images of them to {lacking}"
     if classes.given == "the trained run":
         mend = "rename or remove them; a trained model knows no other labels"
     raise DataError(
         f"{len(unknown)} labels that {lacking} lack{'' if lacking.endswith('data') else 's'}: {several(listed)}",
-        hint=f"{guess}; {mend}",
+        hint=f"{guess}{' ' if guess.endswith('?') else '; '}{mend}",
         details=[
             {"label": label, "count": len(found), "first": str(found[0][1].where), "near": near(label, classes.names)}
             for label, found in list(unknown.items())[:10]

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from itertools import pairwise
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from torch import nn
 
-from plait.evaluation import ClassPrediction
-from plait.model import Batch, Model, NeuralModel, Output
 from plait.task import Problem, Split
-from plait_vision.image_classification.given_weights import load_given, take_over, without_sources
-from plait_vision.image_classification.objective import class_predictions, classification_loss, classify
-from plait_vision.image_classification.preparation import (
-    NetworkOptions,
-    fit_network_processor,
-    take_network_processor,
-)
+from plait_vision.image_classification.classifier import ImageClassifier
+from plait_vision.image_classification.preparation import NetworkOptions, fit_network_processor
 from plait_vision.image_classification.processor import Augment, ImageProcessor
 
 Width = Annotated[int, Field(ge=1)]
@@ -36,60 +28,30 @@ class MlpOptions(NetworkOptions):
     """Units of each hidden layer."""
 
 
-class Mlp(NeuralModel):
+class Mlp(ImageClassifier):
     """A multi-layer perceptron on raw pixels with ReLU between its layers. It knows no neighbourhood of pixels.
 
     On 28x28 grey images and ten classes: 784-128-64-10, 109,386 parameters.
     """
 
     Options: ClassVar[type[MlpOptions]] = MlpOptions
-    ProcessorType = ImageProcessor
 
     options: MlpOptions
-    processor: ImageProcessor
-
-    def __init__(self, *, options: MlpOptions, problem: Problem, processor: ImageProcessor) -> None:
-        super().__init__(options=options, problem=problem, processor=processor)
-        height, width = processor.image_size
-        units = [processor.channels * height * width, *options.hidden]
-        layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
-        for index, (before, after) in enumerate(pairwise(units)):
-            layers[f"hidden{index}"] = nn.Sequential(nn.Linear(before, after), nn.ReLU())
-        layers["dropout"] = nn.Dropout(options.dropout or 0.0)
-        layers["head"] = nn.Linear(units[-1], len(problem["labels"]))
-        self.network = nn.Sequential(layers)
-        self.loss = classification_loss(options, processor)
-        self.notes: list[str] = []
 
     @classmethod
     def fit_processor(cls, *, options: MlpOptions, problem: Problem, train: Split | None, seed: int) -> ImageProcessor:
         return fit_network_processor(options, problem, train, most=_LARGEST)
 
     @classmethod
-    def take_processor(
-        cls, processor: Any, *, options: MlpOptions, problem: Problem, train: Split | None
-    ) -> ImageProcessor:
-        return take_network_processor(processor, options, problem, train)
-
-    @classmethod
-    def build(cls, *, options: MlpOptions, problem: Problem, processor: ImageProcessor, seed: int) -> Self:
-        model = super().build(options=options, problem=problem, processor=processor, seed=seed)
-        if options.weights is not None:
-            model.notes += load_given(model.network, options.weights, head=("head",))
-        return model
-
-    @classmethod
-    def load(cls, directory: Path, *, options: MlpOptions, problem: Problem) -> Self:
-        return super().load(directory, options=without_sources(options), problem=problem)
-
-    def forward(self, batch: Batch) -> Output:
-        return classify(self.network, self.loss, batch)
-
-    def decode(self, output: Output, batch: Batch) -> list[ClassPrediction]:
-        return class_predictions(output.logits)
-
-    def start_from(self, other: Model) -> list[str]:
-        return take_over(self, other, head=("head",))
+    def make_network(cls, options: MlpOptions, processor: ImageProcessor) -> nn.Module:
+        height, width = processor.image_size
+        units = [processor.channels * height * width, *options.hidden]
+        layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+        for index, (before, after) in enumerate(pairwise(units)):
+            layers[f"hidden{index}"] = nn.Sequential(nn.Linear(before, after), nn.ReLU())
+        layers["dropout"] = nn.Dropout(options.dropout or 0.0)
+        layers["head"] = nn.Linear(units[-1], len(processor.labels))
+        return nn.Sequential(layers)
 
 
 class CnnOptions(NetworkOptions):
@@ -101,24 +63,26 @@ class CnnOptions(NetworkOptions):
     """In training: none; light (zoom, shift and turn a little); randaugment (light, and two of RandAugment's)."""
 
 
-class Cnn(NeuralModel):
+class Cnn(ImageClassifier):
     """A small convolutional network: in each block two 3x3 convolutions with batch norm and ReLU, then 2x2 max-pooling
-    as long as the map is at least 6x6; one linear layer on the flattened last map.
+    as long as the map is at least 8x8; one linear layer on the flattened last map.
 
     It is for images up to 64x64; larger ones are shrunk unless `image_size` says otherwise.
     """
 
     Options: ClassVar[type[CnnOptions]] = CnnOptions
-    ProcessorType = ImageProcessor
 
     options: CnnOptions
-    processor: ImageProcessor
 
-    def __init__(self, *, options: CnnOptions, problem: Problem, processor: ImageProcessor) -> None:
-        super().__init__(options=options, problem=problem, processor=processor)
+    @classmethod
+    def fit_processor(cls, *, options: CnnOptions, problem: Problem, train: Split | None, seed: int) -> ImageProcessor:
+        return fit_network_processor(options, problem, train, most=_LARGEST)
+
+    @classmethod
+    def make_network(cls, options: CnnOptions, processor: ImageProcessor) -> nn.Module:
         (height, width), channels = processor.image_size, processor.channels
         layers: OrderedDict[str, nn.Module] = OrderedDict()
-        widths = options.widths or ((16, 32, 64) if min(height, width) >= _DEEPER_FROM else (24, 48))
+        widths = options.widths or ((24, 48, 96) if min(height, width) >= _DEEPER_FROM else (24, 48))
         for index, after in enumerate(widths):
             block = [*_convolution(channels, after), *_convolution(after, after)]
             if min(height, width) >= _SMALLEST_POOLED:
@@ -128,40 +92,8 @@ class Cnn(NeuralModel):
             channels = after
         layers["flatten"] = nn.Flatten()
         layers["dropout"] = nn.Dropout(0.2 if options.dropout is None else options.dropout)
-        layers["head"] = nn.Linear(channels * height * width, len(problem["labels"]))
-        self.network = nn.Sequential(layers)
-        self.loss = classification_loss(options, processor)
-        self.notes: list[str] = []
-
-    @classmethod
-    def fit_processor(cls, *, options: CnnOptions, problem: Problem, train: Split | None, seed: int) -> ImageProcessor:
-        return fit_network_processor(options, problem, train, most=_LARGEST)
-
-    @classmethod
-    def take_processor(
-        cls, processor: Any, *, options: CnnOptions, problem: Problem, train: Split | None
-    ) -> ImageProcessor:
-        return take_network_processor(processor, options, problem, train)
-
-    @classmethod
-    def build(cls, *, options: CnnOptions, problem: Problem, processor: ImageProcessor, seed: int) -> Self:
-        model = super().build(options=options, problem=problem, processor=processor, seed=seed)
-        if options.weights is not None:
-            model.notes += load_given(model.network, options.weights, head=("head",))
-        return model
-
-    @classmethod
-    def load(cls, directory: Path, *, options: CnnOptions, problem: Problem) -> Self:
-        return super().load(directory, options=without_sources(options), problem=problem)
-
-    def forward(self, batch: Batch) -> Output:
-        return classify(self.network, self.loss, batch)
-
-    def decode(self, output: Output, batch: Batch) -> list[ClassPrediction]:
-        return class_predictions(output.logits)
-
-    def start_from(self, other: Model) -> list[str]:
-        return take_over(self, other, head=("head",))
+        layers["head"] = nn.Linear(channels * height * width, len(processor.labels))
+        return nn.Sequential(layers)
 
 
 def _convolution(before: int, after: int) -> list[nn.Module]:

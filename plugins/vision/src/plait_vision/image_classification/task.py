@@ -14,9 +14,16 @@ from pydantic import Field
 from plait.data import limit
 from plait.errors import DataError, InputError, did_you_mean
 from plait.evaluation import ClassificationEvaluator, ClassPrediction
-from plait.options import DataOptions
+from plait.options import PATH, DataOptions
 from plait.task import Prediction, Problem, Split, Splits, Task
-from plait_vision.image_classification.labels import Classes, alike, check_known, classes_of, given_classes
+from plait_vision.image_classification.labels import (
+    IMAGENET,
+    Classes,
+    alike,
+    check_known,
+    classes_of,
+    given_classes,
+)
 from plait_vision.image_classification.listing import Fault, Item, Listing, several
 from plait_vision.image_classification.reading import (
     ImageSplit,
@@ -43,7 +50,7 @@ class ImageOptions(DataOptions):
     """The part of the training images that becomes `valid` where the data name none; 0: no valid."""
     test_fraction: float = Field(default=0.2, ge=0, lt=1)
     """The part of all images that becomes `test` where the data name no splits; 0: no test."""
-    labels: list[str] | str | None = None
+    labels: list[str] | str | None = Field(default=None, json_schema_extra=PATH)
     """The classes in the order of the model's outputs: a list, a text file with a name a line, or "imagenet-1k"."""
     verify: Literal["full", "header"] = "full"
     """Before training, decode every image, or read only its header (a truncated file is then found on use)."""
@@ -67,10 +74,11 @@ class ImageClassification(Task):
             DataError: names the files and what to do: unreadable or missing data, broken images (all at once), missing
                 labels, one class only, classes without images, labels that training lacks.
         """
-        given = given_classes(self.options.labels)
-        if problem is not None:
-            aliases = given.aliases if given else {}
-            given = Classes(tuple(problem["labels"]), "the trained run", aliases)
+        if problem is None:
+            given = given_classes(self.options.labels)
+        else:  # a file of labels may be gone by now; only names of ours bring aliases
+            named = given_classes(self.options.labels) if self.options.labels == IMAGENET else None
+            given = Classes(tuple(problem["labels"]), "the trained run", named.aliases if named else {})
         if source is None:
             if given is None:
                 raise DataError("no data are given", hint=f"data.source: {SUPPORTED}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import timm
@@ -15,19 +14,16 @@ from timm.models import get_pretrained_cfg
 from torch import nn
 
 from plait.errors import DataError, RecipeError, UnknownNameError, did_you_mean
-from plait.evaluation import ClassPrediction
-from plait.model import Batch, Model, NeuralModel, Output
 from plait.randomness import seeded
 from plait.task import Problem, Split
-from plait_vision.image_classification.given_weights import find_config, load_given, take_over, without_sources
-from plait_vision.image_classification.objective import class_predictions, classification_loss, classify
+from plait_vision.image_classification.classifier import ImageClassifier
+from plait_vision.image_classification.given_weights import find_config
 from plait_vision.image_classification.preparation import (
     NetworkOptions,
     count_classes,
     each_channel,
     fit_network_processor,
     side_pair,
-    take_network_processor,
 )
 from plait_vision.image_classification.processor import Augment, Crop, ImageProcessor, Interpolation
 
@@ -78,7 +74,7 @@ class Declared:
     certain: bool
 
 
-class TimmClassifier(NeuralModel):
+class TimmClassifier(ImageClassifier):
     """An image classification network of timm, by its timm name. It knows no training set and no hub unless asked.
 
     Random weights are the default. Given weights bring their preprocessing (size, mean, standard deviation, crop) where
@@ -86,16 +82,11 @@ class TimmClassifier(NeuralModel):
     """
 
     Options: ClassVar[type[TimmOptions]] = TimmOptions
-    ProcessorType = ImageProcessor
 
     options: TimmOptions
-    processor: ImageProcessor
 
     def __init__(self, *, options: TimmOptions, problem: Problem, processor: ImageProcessor) -> None:
         super().__init__(options=options, problem=problem, processor=processor)
-        self.network = create_network(options, processor)
-        self.loss = classification_loss(options, processor)
-        self.notes: list[str] = []
         kernels = sum(isinstance(module, nn.Conv2d) for module in self.network.modules())
         self.prefers_channels_last = kernels > _CONVOLUTIONS
 
@@ -115,16 +106,14 @@ class TimmClassifier(NeuralModel):
         return processor
 
     @classmethod
-    def take_processor(
-        cls, processor: Any, *, options: TimmOptions, problem: Problem, train: Split | None
-    ) -> ImageProcessor:
-        return take_network_processor(processor, options, problem, train)
+    def make_network(cls, options: TimmOptions, processor: ImageProcessor) -> nn.Module:
+        network: nn.Module = create_network(options, processor)
+        return network
 
     @classmethod
     def build(cls, *, options: TimmOptions, problem: Problem, processor: ImageProcessor, seed: int) -> Self:
         model = super().build(options=options, problem=problem, processor=processor, seed=seed)
         if options.weights is not None:
-            model.notes += load_given(model.network, options.weights, head=model.head)
             declared = _declared(options)
             if declared is not None and not declared.certain and (options.mean is None or options.std is None):
                 model.notes.append(
@@ -133,24 +122,11 @@ class TimmClassifier(NeuralModel):
                 )
         return model
 
-    @classmethod
-    def load(cls, directory: Path, *, options: TimmOptions, problem: Problem) -> Self:
-        return super().load(directory, options=without_sources(options), problem=problem)
-
     @property
     def head(self) -> tuple[str, ...]:
         """Names of the classifier's modules in `network`."""
         named = self.network.pretrained_cfg.get("classifier")
         return (named,) if isinstance(named, str) else tuple(named or ())
-
-    def forward(self, batch: Batch) -> Output:
-        return classify(self.network, self.loss, batch)
-
-    def decode(self, output: Output, batch: Batch) -> list[ClassPrediction]:
-        return class_predictions(output.logits)
-
-    def start_from(self, other: Model) -> list[str]:
-        return take_over(self, other, head=self.head)
 
 
 def variant(name: str) -> str:
