@@ -196,7 +196,7 @@ def _scaled(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _opened(source: Any) -> Any:
     """A `soundfile.SoundFile`."""
-    import soundfile  # type: ignore[import-untyped]  # it has no types
+    import soundfile
 
     if isinstance(source, str | Path):
         path = Path(source)

@@ -73,7 +73,7 @@ _hearing = _Callback(_hear)  # kept, since the library keeps its address
 def _library() -> tuple[Any, int]:
     """The library, ready to speak, and its rate in Hz."""
     try:
-        import espeakng_loader  # type: ignore[import-untyped]  # it has no types
+        import espeakng_loader
     except ImportError as error:
         raise DataError(
             "data set 'spoken-digits' is spoken by espeak-ng, which is not installed",
