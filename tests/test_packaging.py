@@ -14,7 +14,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DISTRIBUTIONS = {"plait": ROOT, "plait_vision": ROOT / "plugins" / "vision"}
+DISTRIBUTIONS = {
+    "plait": ROOT,
+    "plait_speech": ROOT / "plugins" / "speech",
+    "plait_vision": ROOT / "plugins" / "vision",
+}
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +33,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_wheel_holds_its_packages_and_nothing_else(built: Path) -> None:
-    tops = {"plait": {"plait", "plait_registry"}, "plait_vision": {"plait_vision"}}
+    tops = {"plait": {"plait", "plait_registry"}, "plait_speech": {"plait_speech"}, "plait_vision": {"plait_vision"}}
     for name, wanted in tops.items():
         with zipfile.ZipFile(next(built.glob(f"{name}-[0-9]*.whl"))) as wheel:
             files = wheel.namelist()
@@ -42,7 +46,11 @@ def test_a_wheel_holds_its_packages_and_nothing_else(built: Path) -> None:
 
 
 def test_every_module_and_template_of_the_source_is_in_the_wheel(built: Path) -> None:
-    sources = {"plait": ["core/plait", "registry/plait_registry"], "plait_vision": ["plugins/vision/src/plait_vision"]}
+    sources = {
+        "plait": ["core/plait", "registry/plait_registry"],
+        "plait_speech": ["plugins/speech/src/plait_speech"],
+        "plait_vision": ["plugins/vision/src/plait_vision"],
+    }
     for name, folders in sources.items():
         with zipfile.ZipFile(next(built.glob(f"{name}-[0-9]*.whl"))) as wheel:
             inside = set(wheel.namelist())

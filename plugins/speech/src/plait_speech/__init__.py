@@ -1,0 +1,1 @@
+"""What does the speech plugin add to Plait? See `plait_speech.plugin`; importing this package imports nothing else."""

@@ -1,0 +1,1 @@
+"""Which networks classify speech? See `tdnn` and `cnn`; importing this package imports nothing else."""
