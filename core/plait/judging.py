@@ -92,7 +92,10 @@ def _data_recipe(run: Run, data: Any, changes: Mapping[str, Any], registry: Regi
     if data is not None:
         tree["data"] = {**tree["data"], "source": str(data) if isinstance(data, str | Path) else None, "limit": None}
     elif tree["data"].get("source") is None:
-        raise RunError(f"{run.path}: its data were given from Python", hint="name the data to evaluate on")
+        had = (
+            "its data were given from Python" if run.info.get("data", {}).get("counts") else "it has no data of its own"
+        )
+        raise RunError(f"{run.path}: {had}", hint="name the data to evaluate on with --data")
     return resolve([Layer(str(run.path / "recipe.yaml"), tree), Layer("arguments", {"data": changes})], registry)
 
 
@@ -114,7 +117,10 @@ def _choose(splits: Splits, wanted: str | None, run: Run) -> tuple[str, Split]:
             if part is not None and len(part):
                 return name, part
     has = ", ".join(splits.names()) or "none"
-    raise RunError(f"the data of {run.path} have no {' or '.join(names)} split (they have {has})")
+    raise RunError(
+        f"the data of {run.path} have no {' or '.join(names)} split (they have {has})",
+        hint="choose another --split, or name other data with --data",
+    )
 
 
 def _judge(artifact: Artifact, task: Task, recipe: Recipe, part: Split, batch_size: int) -> dict[str, float]:

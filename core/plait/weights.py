@@ -83,8 +83,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _said(error: Exception) -> str:
-    """The line of a message that says what is wrong. Of a pickle that is more than tensors that is torch's second: its
-    first one advises to execute the file."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    found = next((line for line in lines if "WeightsUnpickler error" in line), lines[0])
-    return found.partition("WeightsUnpickler error:")[2].strip() or found
+    """The first line of a message, unless it is torch's advice to execute the file."""
+    if type(error).__name__ == "UnpicklingError":
+        return "it is damaged, or a pickle of more than tensors, which could run any code"
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

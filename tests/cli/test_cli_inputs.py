@@ -35,3 +35,9 @@ def test_stdin_has_values_or_objects_of_ports(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=lines))
     found = [each.value for each in read_inputs(["-"], None, {"text": "text"})]
     assert found == ["good", {"text": "fine"}, '{"other": 1}']
+
+
+def test_a_file_of_another_name_is_read_as_stdin_is(tmp_path: Path) -> None:
+    (tmp_path / "list").write_text('a.png\n{"image": "b.png"}\n{"imag": 1}\n')
+    found = [each.value for each in read_inputs([], str(tmp_path / "list"), {"image": "image"})]
+    assert found == ["a.png", {"image": "b.png"}, {"imag": 1}]

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from plait.cli.output import Output
+from plait.cli.recipe import Request
+from plait.cli.session import Session
 from plait.run import Run
 
 TASK = "meadow/row-classification"
@@ -134,6 +137,15 @@ def test_train_prints_its_document_and_resuming_prints_it_again(plait: Any, envi
     assert "--resume" in taken.error["hint"]
 
 
+def test_a_resumed_run_has_no_time_limit_of_the_command_before(plait: Any, environment: Path) -> None:
+    words = ("train", TASK, "--data", "meadow/demo", "--out", "run", *FAST, "--json")
+    plait(*words, "--max-time", "1000s")
+    assert Run.open(environment / "run").recipe()["trainer"]["max_time"] == 1000
+    resumed = Request(task=None, named={"out": "run"}, assignments=())
+    (first, *_) = resumed.layers(Session(Output(machine=False)), resume=True)
+    assert first.values["trainer"]["max_time"] is None
+
+
 def test_resuming_where_there_is_no_run_starts_one(plait: Any) -> None:
     answer = plait("train", TASK, "--data", "meadow/demo", "--out", "new", "--resume", *FAST, "--json")
     assert answer.code == 0
@@ -195,6 +207,11 @@ def test_evaluate_other_data(plait: Any, fitted: Path, environment: Path) -> Non
     assert (document["examples"], document["metrics"]["accuracy"]) == (4, 0.75)
     (environment / "rows.csv").write_text("x,y,label\n0,0,nowhere\n")
     assert "nowhere" in plait("evaluate", fitted, "--data", "rows.csv", "--json").error["message"]
+    (environment / "rows.csv").write_text("x,y,kind\n0,0,near\n4,1,far\n")
+    words = ("evaluate", fitted, "--data", "rows.csv", "--json", "--set")
+    assert plait(*words, "data.fields.label=kind").json["examples"] == 2
+    assert "did you mean 'fields'?" in plait(*words, "data.field.label=kind").error["hint"]
+    assert plait(*words, "trainer.epochs=1").code == 2
 
 
 def test_compare_says_when_no_difference_can_be_told(plait: Any, fitted: Path) -> None:

@@ -76,6 +76,7 @@ def test_short_forms() -> None:
 def test_every_mistake_is_named_at_once_with_path_and_near_name() -> None:
     found = complaints(
         {
+            "trianer": {},
             "model": {"hiden": 3},
             "trainer": {"epochs": "many", "lr": 0.1, "groups": {"head": {"learning_rate_scal": 2}}},
             "engine": {"batch_size": 3, "precision": "fp8"},
@@ -91,6 +92,11 @@ def test_every_mistake_is_named_at_once_with_path_and_near_name() -> None:
     assert "'auto', 'fp32', 'bf16' or 'fp16' (got 'fp8')" in found["engine.precision"]
     assert "did you mean 'fields'?" in found["data.feilds"]
     assert "seed" in found
+    assert found["trianer"] == "the recipe has no such option did you mean 'trainer'?"
+
+
+def test_a_misspelt_key_is_named_before_what_it_leaves_out() -> None:
+    assert list(complaints({"task": None, "taks": "toy/points"})) == ["taks"]
 
 
 def test_unknown_blocks_and_blocks_of_the_wrong_type() -> None:

@@ -68,9 +68,10 @@ def test_a_registered_name_gives_its_data() -> None:
     assert resolve_source("pears", task=TASK, registry=registry())[1] == "pears (synthetic)"
 
 
-def test_a_registered_name_wins_over_a_folder_unless_it_is_written_as_a_path() -> None:
+def test_a_registered_name_wins_over_a_folder_unless_it_is_written_as_a_path(caplog: pytest.LogCaptureFixture) -> None:
     Path("apples").mkdir()
     assert resolve_source("apples", task=TASK, registry=registry())[1] == "apples"
+    assert "write ./apples" in caplog.text
     assert resolve_source("./apples", task=TASK, registry=registry()) == (Path("apples"), "./apples")
 
 

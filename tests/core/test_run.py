@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,7 +16,16 @@ import pytest
 import plait
 from plait import fitting
 from plait import run as run_module
-from plait.errors import DataError, IntegrityError, NonFiniteError, PluginError, RecipeError, RunError, StorageError
+from plait.errors import (
+    DataError,
+    IntegrityError,
+    Interrupted,
+    NonFiniteError,
+    PluginError,
+    RecipeError,
+    RunError,
+    StorageError,
+)
 from plait.run import Run, check_free, find_runs, locked
 from tests.core.test_gradient import QUIET, assert_equal, train
 from tests.toys import Means, Net, Points, points
@@ -262,3 +272,59 @@ def test_a_baseline_that_fails_does_not_cost_the_run(tmp_path: Path, monkeypatch
     assert run.status == "finished"
     assert "baseline toy/means: ZeroDivisionError: no points at all" in run.info["notes"]
     assert "Traceback" in (run.path / "log.txt").read_text()
+
+
+def test_a_run_holds_its_paths_from_any_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    train(Path("first"))
+    second = train(Path("second"), model={"from": "first"}, epochs=1)
+    assert second.recipe()["model"]["from"] == str(tmp_path / "here" / "first")
+    run = Run.open(tmp_path / "here" / "second")
+    run.update(status="interrupted")
+    monkeypatch.chdir(tmp_path)
+    assert train(run.path, model={"from": "here/first"}, epochs=1, resume=True).status == "finished"
+
+
+def test_a_finished_run_is_returned_when_the_run_that_it_started_from_is_gone(tmp_path: Path) -> None:
+    first = train(tmp_path / "first")
+    second = train(tmp_path / "second", model={"from": str(first.path)})
+    shutil.rmtree(first.path)
+    (tmp_path / "again.yaml").write_text((second.path / "recipe.yaml").read_text())
+    found = plait.registry(Points, Net)
+    again = plait.train(str(tmp_path / "again.yaml"), out=second.path, resume=True, registry=found)
+    assert again.metrics == second.metrics
+
+
+def test_a_signal_in_the_last_moments_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = fitting.save_predictions
+
+    def cut_off(run: Path, split: str, *args: Any, **settings: Any) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        return saved(run, split, *args, **settings)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fitting, "save_predictions", cut_off)
+        with pytest.raises(Interrupted) as stopped:
+            train(tmp_path / "run")
+    assert stopped.value.exit_code == 143
+    assert Run.open(tmp_path / "run").status == "interrupted"
+    assert_equal(train(tmp_path / "run", resume=True), train(tmp_path / "straight"))
+
+
+def test_damaged_files_of_a_run_are_named(tmp_path: Path) -> None:
+    run = train(tmp_path / "run")
+    (run.path / "predictions" / "valid.parquet").write_bytes(b"{")
+    with pytest.raises(IntegrityError, match=r"valid\.parquet: damaged"):
+        plait.compare(run, run, split="valid", registry=plait.registry(Points, Net))
+    (run.path / "recipe.yaml").write_bytes(b"{")
+    with pytest.raises(RecipeError, match=r"recipe\.yaml:1: not valid YAML"):
+        run.recipe()
+
+
+def test_a_damaged_line_of_the_metrics_is_left_out_of_the_report(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n\xff\x00\n{"step": 2}\n')
+    assert fitting.read_history(tmp_path) == [{"step": 1}, {"step": 2}]
+    assert "metrics.jsonl:2" in caplog.text

@@ -6,15 +6,13 @@ Importing this imports click and nothing else of weight; a verb's module is impo
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from plait.cli.interruption import Interruption
 from plait.cli.output import Output
 from plait.cli.session import Session
 from plait.cli.verbs import cli
@@ -35,17 +33,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Two waiting OpenMP threads that spin take the cores from those that work: 3 to 16 times the time of small batches
     # on a shared machine. It must be set before torch loads, and only a program's own start may decide it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with Output(machine=_wants_json(words)) as output, _termination_raises():
+    with Output(machine=_wants_json(words)) as output, Interruption() as interruption:
         session = Session(output)
         session.forbid_hub()
         try:
-            return _run(words, session)
+            return _run(words, session, interruption)
         except BrokenPipeError:  # the reader of our output has gone (`| head`): nobody is left to tell
             output.abandon()
             return 1
 
 
-def _run(words: list[str], session: Session) -> int:
+def _run(words: list[str], session: Session, interruption: Interruption) -> int:
     output = session.output
     try:
         try:
@@ -54,10 +52,8 @@ def _run(words: list[str], session: Session) -> int:
             return code if isinstance(code, int) else 0
         except click.Abort as error:  # what click makes of KeyboardInterrupt and EOFError
             raise error.__cause__ or KeyboardInterrupt from None
-    except KeyboardInterrupt as error:
-        code = 143 if isinstance(error, _Terminated) else 130
-        output.error({"error": {"type": "Interrupted", "message": "interrupted"}})
-        return code
+    except KeyboardInterrupt:
+        return _interrupted(output, interruption)
     except click.ClickException as error:
         output.error(_usage(error))
         return error.exit_code
@@ -69,6 +65,8 @@ def _run(words: list[str], session: Session) -> int:
         return error.exit_code
     except Exception as error:
         _traceback(session)
+        if interruption.received is not None:  # a library swallowed it while it was imported, and is there by half
+            return _interrupted(output, interruption)
         place = blame(error, "plait")
         message = f"internal error: {describe(error)}" + (f" ({place})" if place else "")
         body: dict[str, Any] = {"type": "InternalError", "message": message}
@@ -76,6 +74,11 @@ def _run(words: list[str], session: Session) -> int:
             body["hint"] = "run it with --debug for the traceback"
         output.error({"error": body})
         return 1
+
+
+def _interrupted(output: Output, interruption: Interruption) -> int:
+    output.error({"error": {"type": "Interrupted", "message": "interrupted"}})
+    return interruption.exit_code
 
 
 def _usage(error: click.ClickException) -> dict[str, Any]:
@@ -99,28 +102,6 @@ def _wants_json(words: Sequence[str]) -> bool:
     """Whether stdout belongs to a program; known before parsing, so that a wrong command line is answered in JSON."""
     before = words[: words.index("--")] if "--" in words else words
     return "--json" in before or "--jsonl" in before
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM outside a fit. What lets Ctrl-C pass, discovery above all, lets it pass too."""
-
-
-@contextmanager
-def _termination_raises() -> Iterator[None]:
-    """Inside, SIGTERM unwinds as Ctrl-C does; a fit sets its own handler and gives this one back."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        raise _Terminated
-
-    try:
-        previous = signal.signal(signal.SIGTERM, handle)
-    except ValueError:  # not the main thread: a program runs us, and signals are its own business
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 __all__ = ["cli", "main"]

@@ -65,7 +65,7 @@ def find(registry: Registry, name: str, kind: str | None) -> Entry:
         except UnknownNameError as error:
             hint = error.hint if "pip install" in str(error.hint) or "not loaded" in str(error.hint) else None
             raise UnknownNameError(
-                f"nothing that is installed is called {name!r}", hint=near or hint or "`plait list` shows what is"
+                f"nothing that is installed is called {name!r}", hint=hint or near or "`plait list` shows what is"
             ) from None
     return found[0]
 

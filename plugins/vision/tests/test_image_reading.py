@@ -229,6 +229,12 @@ def test_imagenet_s_classes_by_name_or_synset(make_folder: MakeFolder) -> None:
     assert problem["channels"] == 3
 
 
+def test_a_trained_run_needs_its_file_of_labels_no_more(make_folder: MakeFolder, tmp_path: Path) -> None:
+    reader = task(labels=str(tmp_path / "gone.txt"))
+    splits = reader.read({"test": make_folder("cat", "dog")}, {"labels": ["dog", "cat", "owl"]})
+    assert reader.problem(splits)["labels"] == ["dog", "cat", "owl"]
+
+
 def test_a_trained_run_s_classes_are_kept(make_folder: MakeFolder) -> None:
     problem = {"labels": ["dog", "cat", "eel"], "channels": 3, "height": 8, "width": 8}
     splits = task().read({"test": make_folder("cat", "dog")}, problem)

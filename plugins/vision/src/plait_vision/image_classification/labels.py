@@ -131,7 +131,7 @@ def check_known(parts: Mapping[str, Sequence[Item]], classes: Classes) -> None:
         mend = "rename or remove them; a trained model knows no other labels"
     raise DataError(
         f"{len(unknown)} labels that {lacking} lack{'' if lacking.endswith('data') else 's'}: {several(listed)}",
-        hint=f"{guess}{' ' if guess.endswith('?') else '; '}{mend}",
+        hint=f"{guess} Else {mend}" if guess.endswith("?") else f"{guess}; {mend}",
         details=[
             {"label": label, "count": len(found), "first": str(found[0][1].where), "near": near(label, classes.names)}
             for label, found in list(unknown.items())[:10]
