@@ -332,7 +332,10 @@ class _Tree:
                         elsewhere = [f"{other}.{location[-1]}" for other in keys if location[-1] in keys[other]]
                         details.append(self._unknown(path, known, owner, elsewhere))
                     else:
-                        entry = {"path": path, "message": f"{each['msg']} (got {each['input']!r})"}
+                        entry = {
+                            "path": path,
+                            "message": f"{each['msg'].removeprefix('Value error, ')} (got {each['input']!r})",
+                        }
                         details.append({**entry, "origin": self.origin(path), "owner": owner})
         return blocks, details
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 RESUME: dict[str, JsonValue] = {"may_change_on_resume": True}
 """Put into a field's `json_schema_extra` where a run may be resumed with another value of it."""
@@ -75,7 +75,7 @@ class EngineOptions(Options):
     """auto, or a registered engine."""
     processes: int = Field(default=1, ge=1, json_schema_extra=RESUME)
     """Processes that train together; `--nproc`."""
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", json_schema_extra=RESUME)
+    device: str = Field(default="auto", json_schema_extra=RESUME)
     """auto (CUDA, then MPS, then CPU, as found), or a torch device."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Autocast type; auto is bf16 on CUDA devices that have it, fp32 elsewhere."""
@@ -87,6 +87,13 @@ class EngineOptions(Options):
     """Memory layout of 4-dimensional weights and images; auto: yes where the model asks for it."""
     threads: int | None = Field(default=None, ge=1, json_schema_extra=RESUME)
     """CPU threads of torch; None: as torch finds them."""
+
+    @field_validator("device")
+    @classmethod
+    def _known(cls, device: str) -> str:
+        if device not in ("auto", "cpu", "mps", "cuda") and not device.removeprefix("cuda:").isdecimal():
+            raise ValueError("expected auto, cpu, mps, cuda or cuda:N")
+        return device
 
 
 class OutputOptions(Options):

@@ -38,7 +38,8 @@ class GradientOptions(TrainerOptions):
     batch_size: int = Field(default=32, ge=1)
     """Examples of one optimizer step, over all processes and micro-batches (the global batch)."""
     micro_batch_size: int | None = Field(default=None, ge=1, json_schema_extra=RESUME)
-    """Examples of one forward on one process; smaller ones are accumulated. None: the process's whole share."""
+    """Examples of one forward on one process; smaller ones are accumulated, which changes nothing but rounding,
+    except where a layer looks across examples (batch norm). None: the process's whole share."""
     evaluation_batch_size: int | None = Field(default=None, ge=1, json_schema_extra=RESUME)
     """Examples of one forward when evaluating; None: twice the training forward's."""
     optimizer: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
