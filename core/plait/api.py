@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plait.config import Layer, Recipe, environment_layer, options_layer, read_recipe, resolve
+from plait.config import Recipe, resolve
 from plait.errors import RecipeError, RunError
+from plait.layers import Layer, environment_layer, options_layer, read_recipe
 from plait.run import Run
 from plait_registry.registry import Registry
 

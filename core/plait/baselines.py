@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from plait.config import Layer, Recipe, resolve
+from plait.config import Recipe, resolve
 from plait.errors import RecipeError
+from plait.layers import Layer
 from plait.model import IterativeModel
 from plait.preparing import create_model, make_engine
 from plait.task import Problem, Splits, Task

@@ -7,18 +7,16 @@ keyword arguments). Unknown keys are errors at every depth; all errors are repor
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from plait.errors import PlaitError, RecipeError, did_you_mean
+from plait.layers import BLOCKS, TOP, Layer, nested, update
 from plait.options import DataOptions, EngineOptions, ModelOptions, Options, OutputOptions, TrainerOptions
 from plait_registry.registry import Entry, Registry
 from plait_registry.specs import ModelSpec, TaskSpec
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
     from plait.task import Task
     from plait.trainer import Trainer
 
-BLOCKS = ("model", "data", "trainer", "engine", "output")
-TOP = ("task", *BLOCKS, "seed")
 SCHEMA = 1
 _ABBREVIATIONS = {
     "lr": "learning_rate", "bs": "batch_size", "batch": "batch_size", "wd": "weight_decay", "num_epochs": "epochs",
@@ -37,25 +33,6 @@ _ABBREVIATIONS = {
     "num_workers": "workers", "path": "source", "out": "directory", "amp": "precision", "dtype": "precision",
     "early_stopping": "patience", "nproc": "processes", "pretrained_path": "weights", "lr_scheduler": "schedule",
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One source of values.
-
-    Args:
-        origin: what `plait config` prints: "default", "digits.yaml", "environment", "--set".
-        values: a tree of blocks.
-        lines: line numbers by dotted path, where the source is a file.
-    """
-
-    origin: str
-    values: Mapping[str, Any]
-    lines: Mapping[str, int] = field(default_factory=dict)
-
-    def where(self, path: str) -> str:
-        """The origin of a path in this layer, with its line where there is one."""
-        return f"{self.origin}:{self.lines[path]}" if path in self.lines else self.origin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,70 +130,6 @@ class Recipe:
         return tree
 
 
-def read_recipe(path: Path) -> Layer:
-    """The tree in a YAML file: plain values only, duplicate keys refused.
-
-    Raises:
-        RecipeError: names file and line.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        siblings = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise RecipeError(f"{path}: no such recipe file", hint=did_you_mean(path.name, siblings)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not a readable text file ({error})") from error
-    lines: dict[str, int] = {}
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if node is not None:
-            _walk(node, "", lines, path)
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise RecipeError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
-    if not isinstance(values, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping with the keys {', '.join(TOP)}")
-    values.pop("schema", None)
-    return Layer(path.name, values, lines)
-
-
-def environment_layer(environ: Mapping[str, str] | None = None) -> Layer:
-    """Values from variables such as PLAIT_TRAINER__EPOCHS and PLAIT_SEED."""
-    values: dict[str, Any] = {}
-    for name, text in sorted((os.environ if environ is None else environ).items()):
-        if name == "PLAIT_SEED" or (name.startswith("PLAIT_") and "__" in name):
-            _put(values, name.removeprefix("PLAIT_").lower().split("__"), parse_value(text))
-    return Layer("environment", values)
-
-
-def options_layer(assignments: Iterable[str], named: Mapping[str, Any] | None = None) -> Layer:
-    """Values from `a.b=c` texts and from named options.
-
-    Raises:
-        RecipeError: a text without "=".
-    """
-    values: dict[str, Any] = {}
-    for path, value in (named or {}).items():
-        if value is not None:
-            _put(values, path.split("."), value)
-    for text in assignments:
-        path, equals, value = text.partition("=")
-        if not equals or not path:
-            raise RecipeError(f"--set {text}: write it as path=value, such as trainer.epochs=3")
-        _put(values, path.split("."), parse_value(value))
-    return Layer("--set", values)
-
-
-def parse_value(text: str) -> Any:
-    """A JSON value where the text is one (3, 1e-3, true, null, [1, 2], {"a": 1}), else the text itself."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
 def resolve(layers: Iterable[Layer], registry: Registry) -> Recipe:
     """Merge the layers, resolve what they name, check every value.
 
@@ -244,7 +157,7 @@ def resolve(layers: Iterable[Layer], registry: Registry) -> Recipe:
     # a run's own recipe has every option already, and the run that it started from may be gone
     if earlier is not None and set(_keys(model_type.Options)) - set(tree.get("model", {})):
         tree.add_first(_earlier_layer(Path(str(earlier)), model, registry))
-    tree.add_first(Layer(f"default of {model.name}", _normal_values(_nested(spec.defaults))))
+    tree.add_first(Layer(f"default of {model.name}", _normal_values(nested(spec.defaults))))
     types: dict[str, tuple[type[Options], str]] = {
         "model": (model_type.Options, _owner(model)),
         "data": (task_type.Options, _owner(task)),
@@ -278,7 +191,7 @@ class _Tree:
     def merged(self) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for layer in self._layers:
-            _update(values, layer.values)
+            update(values, layer.values)
         return values
 
     def get(self, path: str, default: Any = None) -> Any:
@@ -434,37 +347,6 @@ def _normal_values(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for path, value in flat.items():
-        _put(values, path.split("."), value)
-    return values
-
-
-def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
-    for part in path[:-1]:
-        inner = values.get(part)
-        if not isinstance(inner, dict):
-            inner = values[part] = {}
-        values = inner
-    if isinstance(value, Mapping) and isinstance(values.get(path[-1]), dict):
-        _update(values[path[-1]], value)
-    else:
-        values[path[-1]] = dict(value) if isinstance(value, Mapping) else value
-
-
-def _update(values: dict[str, Any], other: Mapping[str, Any]) -> None:
-    for key, value in other.items():
-        if isinstance(value, Mapping) and isinstance(values.get(key), dict):
-            _update(values[key], value)
-        else:
-            values[key] = _copied(value)
-
-
-def _copied(value: Any) -> Any:
-    return {key: _copied(each) for key, each in value.items()} if isinstance(value, Mapping) else value
-
-
 def _paths(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in values.items():
         path = f"{prefix}{key}"
@@ -516,16 +398,3 @@ def _options_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(_options_in, getattr(annotation, "__args__", ()))), None)
-
-
-def _walk(node: yaml.Node, prefix: str, lines: dict[str, int], path: Path) -> None:
-    if not isinstance(node, yaml.MappingNode):
-        return
-    seen: dict[str, int] = {}
-    for key, value in node.value:
-        name, line = str(key.value), key.start_mark.line + 1
-        if name in seen:
-            raise RecipeError(f"{path}:{line}: {prefix}{name} is given twice; the first is in line {seen[name]}")
-        seen[name] = line
-        lines[f"{prefix}{name}"] = line
-        _walk(value, f"{prefix}{name}.", lines, path)

@@ -9,11 +9,12 @@ from typing import Any
 
 from plait.api import Evaluation
 from plait.artifact import Artifact, load_model
-from plait.config import Layer, Recipe, resolve
+from plait.config import Recipe, resolve
 from plait.data import resolve_source
 from plait.engine.local import LocalEngine
 from plait.errors import DataError, IntegrityError, RunError
 from plait.evaluation import compare
+from plait.layers import Layer
 from plait.model import NeuralModel
 from plait.preparing import read_splits
 from plait.run import Run

@@ -111,7 +111,7 @@ class Run:
         file = self.path / "recipe.yaml"
         if not file.is_file():
             raise RunError(f"{file}: missing")
-        from plait.config import read_recipe
+        from plait.layers import read_recipe
 
         return dict(read_recipe(file).values)
 

@@ -200,6 +200,6 @@ def _short(item: object) -> str:
         return f"{type(item).__name__} {item.name!r}"
     try:
         text = repr(item)
-    except Exception:
+    except Exception:  # a stranger's repr may raise; the item's type still says what it is
         text = "?"
     return f"{text if len(text) <= 80 else text[:79] + '…'} ({type(item).__name__})"

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import plait
-from plait.config import Layer, Recipe, environment_layer, options_layer, parse_value, read_recipe, resolve
+from plait.config import Recipe, resolve
 from plait.errors import RecipeError, UnknownNameError
+from plait.layers import Layer, environment_layer, options_layer, parse_value, read_recipe
 from tests.toys import Means, Net, Points
 
 REGISTRY = plait.registry(Points, Net, Means)

@@ -51,7 +51,7 @@ def evaluate(
 def _with_options(data: str | None, assignments: tuple[str, ...]) -> Any:
     if not assignments:
         return data
-    from plait.config import options_layer
+    from plait.layers import options_layer
 
     values = options_layer(assignments).values
     block = values.get("data")

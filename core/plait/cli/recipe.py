@@ -14,7 +14,7 @@ from plait.cli.options import complete_data, complete_models, complete_runs, com
 
 if TYPE_CHECKING:
     from plait.cli.session import Session
-    from plait.config import Layer
+    from plait.layers import Layer
 
 _NAMED = {
     "model": ("model.name", "--model"),
@@ -54,7 +54,7 @@ class Request:
             PlaitError: a recipe file is not to be read, or there is no run to go on with.
         """
         from plait.api import layers
-        from plait.config import Layer, options_layer, read_recipe
+        from plait.layers import Layer, options_layer, read_recipe
 
         found: list[Layer] = []
         earlier = None if self.out is None else self.out / "recipe.yaml"

@@ -13,7 +13,8 @@ from plait.cli.train import answer, fit, resume_option
 from plait_registry.specs import TaskSpec
 
 if TYPE_CHECKING:
-    from plait.config import Layer, Recipe
+    from plait.config import Recipe
+    from plait.layers import Layer
 
 
 @click.command()
@@ -39,7 +40,7 @@ def run(session: Session, request: Request, resume: bool, as_json: bool) -> None
 
 def _demo_data(layers: list[Layer], session: Session) -> list[Layer]:
     """The weakest source: the demo data of the task that the others name."""
-    from plait.config import Layer
+    from plait.layers import Layer
 
     names: list[Any] = [layer.values["task"] for layer in layers if layer.values.get("task") is not None]
     if not names:

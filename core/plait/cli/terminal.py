@@ -15,5 +15,5 @@ class TerminalHandler(logging.Handler):
             if record.levelno >= logging.WARNING:
                 text = f"{record.levelname.lower()}: {text}"
             print(text, file=sys.stderr, flush=True)
-        except Exception:
+        except Exception:  # logging's own rule: a line that cannot be written ends no program
             self.handleError(record)

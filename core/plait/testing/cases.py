@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from plait.config import Layer, Recipe, options_layer, resolve
+from plait.config import Recipe, resolve
 from plait.errors import AmbiguousNameError, PluginError, did_you_mean
 from plait.fitting import fit_recipe
+from plait.layers import Layer, options_layer
 from plait.model import Model
 from plait.predictor import Predictor
 from plait.preparing import read_splits
