@@ -150,6 +150,7 @@ def resolve(layers: Iterable[Layer], registry: Registry) -> Recipe:
     engine_name = tree.get("engine.name", "auto")
     if engine_name != "auto":
         registry.engine(str(engine_name))
+    model.check_early(tree.get("model", {}))
     trainer_type = None if spec.trainer is None else registry.trainer(spec.trainer).resolve()
     task_type, model_type = task.resolve(), model.resolve()
     _check_variant(model, str(tree.get("model.name")), model_type)
@@ -245,11 +246,10 @@ class _Tree:
                         elsewhere = [f"{other}.{location[-1]}" for other in keys if location[-1] in keys[other]]
                         details.append(self._unknown(path, known, owner, elsewhere))
                     else:
-                        entry = {
-                            "path": path,
-                            "message": f"{each['msg'].removeprefix('Value error, ')} (got {each['input']!r})",
-                        }
-                        details.append({**entry, "origin": self.origin(path), "owner": owner})
+                        said = f"{each['msg'].removeprefix('Value error, ')} (got {each['input']!r})"
+                        details.append({"path": path, "message": said, "origin": self.origin(path), "owner": owner})
+                        if each["type"] in ("tuple_type", "list_type") and isinstance(each["input"], str):
+                            details[-1]["hint"] = """write a list as JSON: '["a", "b"]'"""
         return blocks, details
 
     def _unknown(self, path: str, known: list[str], owner: str, elsewhere: Iterable[str] = ()) -> dict[str, Any]:

@@ -69,9 +69,10 @@ class Headline:
 
     def sure(self) -> str:
         """How sure the value is, as a sentence; empty where nothing is known."""
-        if not self.interval or self.interval.get("low") is None:
+        low, high = ((self.interval or {}).get(end) for end in ("low", "high"))
+        if self.interval is None or low is None or high is None or not math.isfinite(low + high):
             return ""
-        low, high, level = self.interval["low"], self.interval["high"], self.interval.get("level", 0.95)
+        level = self.interval.get("level", 0.95)
         over = f" over {self.examples:,} examples" if self.examples else ""
         if low == high and self.value in (0.0, 1.0) and self.examples:
             # resamples of equal outcomes are equal: the rule of three (Hanley and Lippman-Hand 1983) says more

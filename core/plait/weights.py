@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,20 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapp
         first[key] = name
         unique[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
     save_file(unique, path, metadata={**(metadata or {}), **{f"tied:{name}": other for name, other in tied.items()}})
+    _settle_header(path)
+
+
+def _settle_header(path: Path) -> None:
+    """Write the entries of a file's metadata by name: safetensors writes them as a hash table with a random seed has
+    them, and the same weights must be the same bytes."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8").ljust(size)
+        if header["__metadata__"] and len(text) == size:
+            file.seek(8)
+            file.write(text)
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from plait_registry.errors import TargetError, did_you_mean
-from plait_registry.specs import DatasetSpec, PortSpec, Spec
+from plait_registry.specs import DatasetSpec, ModelSpec, PortSpec, Spec
 from plait_registry.targets import Location, blame, describe, load, locate, remedy
 
 if TYPE_CHECKING:
@@ -41,6 +42,11 @@ class Entry:
         return self.spec.modality if isinstance(self.spec, Spec) else None
 
     @property
+    def requires(self) -> str | None:
+        """What pip installs to have what it needs; None where it needs no extra."""
+        return self.spec.requires if isinstance(self.spec, ModelSpec | DatasetSpec) else None
+
+    @property
     def qualified(self) -> str:
         """ "distribution:name", which chooses this entry where another distribution offers the same name."""
         return f"{self.distribution}:{self.name}"
@@ -67,8 +73,8 @@ class Entry:
             raise
         except BaseException as error:
             place, hint = blame(error, module), remedy(error, module=module, distribution=self.distribution)
-            if isinstance(self.spec, DatasetSpec) and self.spec.requires and isinstance(error, ModuleNotFoundError):
-                hint = f'pip install "{self.spec.requires}"'
+            if self.requires and isinstance(error, ModuleNotFoundError) and _is_foreign(error, module):
+                hint = f'pip install "{self.requires}"'
             if place is None and isinstance(error, AttributeError) and module in sys.modules:
                 place = getattr(sys.modules[module], "__file__", None)
                 hint = did_you_mean(attribute, vars(sys.modules[module]))
@@ -78,6 +84,15 @@ class Entry:
                 hint=hint,
                 details={"name": self.name, "plugin": self.plugin, "distribution": self.distribution, "target": target},
             ) from error
+
+    def check_early(self, values: Mapping[str, Any]) -> None:
+        """Ask a model's light function, where it has one, whether these values of the `model` block can do.
+
+        Raises:
+            PlaitError: they cannot; the model itself was not imported to find that out.
+        """
+        if isinstance(self.spec, ModelSpec) and self.spec.early is not None:
+            load(self.spec.early)(values)
 
     def location(self) -> Location | None:
         """The module, file and line of the target, found without importing anything; None where it has no source."""
@@ -121,6 +136,11 @@ class Plugin:
         if self.status == "ok":
             return text
         return f"{text} {'failed' if self.status == 'failed' else 'is disabled'}: {self.reason}"
+
+
+def _is_foreign(error: ModuleNotFoundError, module: str) -> bool:
+    """Whether what was not found is neither the plugin's own nor Plait's: then an extra may bring it."""
+    return (error.name or "").partition(".")[0] not in ("", "plait", "plait_registry", module.partition(".")[0])
 
 
 def normalised(name: str) -> str:

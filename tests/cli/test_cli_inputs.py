@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from plait.cli.inputs import Input, read_inputs
+from plait.cli.outcome import _sample
+from plait_registry import Registry
 
 
 def test_a_directory_means_its_files_where_the_port_takes_files(tmp_path: Path) -> None:
@@ -41,3 +44,12 @@ def test_a_file_of_another_name_is_read_as_stdin_is(tmp_path: Path) -> None:
     (tmp_path / "list").write_text('a.png\n{"image": "b.png"}\n{"imag": 1}\n')
     found = [each.value for each in read_inputs([], str(tmp_path / "list"), {"image": "image"})]
     assert found == ["a.png", {"image": "b.png"}, {"imag": 1}]
+
+
+def test_what_to_try_next_is_an_input_that_works() -> None:
+    session: Any = SimpleNamespace(registry=Registry.discover())
+    tried = {
+        task: _sample(session, SimpleNamespace(task=task))  # type: ignore[arg-type]  # a run, as far as it is asked
+        for task in ("recommendation/top-n", "speech/word-recognition", "speech/alignment")
+    }
+    assert list(tried.values()) == ["USER", "AUDIO", "--input-file INPUTS.jsonl"]

@@ -84,12 +84,27 @@ def test_show_a_task(plait: Any, site: Path) -> None:
     assert Path(file).read_text().splitlines()[int(line) - 1].startswith("class RowClassification")
 
 
+def test_show_says_which_inputs_may_be_left_out(plait: Any) -> None:
+    asked = plait("show", "recommendation/top-n").out
+    assert "history (history, optional)" in next(line for line in asked.splitlines() if line.startswith("accepts"))
+    assert "n" in plait("show", "recommendation/top-n", "--json").json["optional"]
+    assert "optional" not in next(line for line in plait("show", TASK).out.splitlines() if line.startswith("accepts"))
+
+
 def test_show_a_model_as_text_has_each_option_with_default_and_meaning(plait: Any) -> None:
     text = plait("show", "meadow/nearest-mean").out
     row = next(line for line in text.splitlines() if line.startswith("model.scale"))
     assert row.split()[1:3] == ["boolean", "true"]
     assert "units do not matter" in row
     assert "plait-meadow 0.1.0" in text
+
+
+def test_an_extra_that_a_model_needs_is_shown(plait: Any) -> None:
+    listed = plait("list", "--kind", "model", "--modality", "speech").out
+    assert "; needs plait-speech[hmmlearn]" in next(line for line in listed.splitlines() if "speech/hmmlearn" in line)
+    assert 'pip install "plait-speech[hmmlearn]"' in plait("show", "speech/hmmlearn").out
+    assert plait("show", "speech/hmmlearn", "--json").json["requires"] == "plait-speech[hmmlearn]"
+    assert plait("show", "speech/gmm-hmm", "--json").json["requires"] is None
 
 
 def test_show_a_family_lists_its_members_and_names_near_ones(plait: Any) -> None:

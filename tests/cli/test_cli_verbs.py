@@ -161,6 +161,15 @@ def test_run_takes_the_demo_data_and_says_what_to_try_next(plait: Any) -> None:
     assert f"report   {Path('my run', 'report.html')}" in answer.out
     command = next(line for line in answer.out.splitlines() if line.startswith("predict"))
     assert command.split(maxsplit=1)[1] == "plait predict 'my run' ROW"
+    data = next(line for line in answer.out.splitlines() if line.startswith("data"))
+    assert " train, " in data
+    assert " labels: " in data
+
+
+def test_an_option_of_the_recipe_written_as_a_flag_is_shown_the_way(plait: Any) -> None:
+    answer = plait("train", TASK, "--data", "meadow/demo", "--max-iterations", "3")
+    assert answer.code == 2
+    assert "--set trainer.max_iterations=..." in answer.err
 
 
 def test_run_of_a_recipe_file_trains_what_it_says(plait: Any, environment: Path) -> None:

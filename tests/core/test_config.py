@@ -96,6 +96,11 @@ def test_every_mistake_is_named_at_once_with_path_and_near_name() -> None:
     assert found["trianer"] == "the recipe has no such option did you mean 'trainer'?"
 
 
+def test_a_list_written_without_quotes_says_how_to_write_one() -> None:
+    found = complaints({}, options_layer(["model.freeze=[yes,no]"], {}))
+    assert """write a list as JSON: '["a", "b"]'""" in found["model.freeze"]
+
+
 def test_a_misspelt_key_is_named_before_what_it_leaves_out() -> None:
     assert list(complaints({"task": None, "taks": "toy/points"})) == ["taks"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 import subprocess
 import sys
@@ -189,6 +190,11 @@ def test_no_mistake_is_not_certainty() -> None:
     assert Headline.of(perfect).sure() == (
         "All 360 examples came out alike; a true value of 0.9917 would be no surprise."
     )
+
+
+def test_what_could_not_be_measured_has_no_interval() -> None:
+    unknown = {"metric": "m", "low": math.nan, "high": math.nan, "level": 0.95}
+    assert Headline.of(document(metrics={"test": {"m": math.nan}}, intervals={"test": unknown})).sure() == ""
 
 
 def test_the_card_says_how_to_use_the_run_and_what_is_synthetic(

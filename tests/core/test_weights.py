@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from plait.errors import DataError
-from plait.weights import read_weights
+from plait.weights import load_tensors, read_weights, save_tensors
 
 
 class Bomb:
@@ -39,3 +39,12 @@ def test_a_run_is_no_file_of_weights(tmp_path: Path) -> None:
     with pytest.raises(DataError) as refused:
         read_weights(tmp_path)
     assert refused.value.hint == f"start from it with model.from={tmp_path}"
+
+
+def test_the_same_weights_are_the_same_bytes(tmp_path: Path) -> None:
+    weight = torch.arange(3.0)
+    tensors = {"a": weight, "b": weight, "c": weight, "d": weight, "other": torch.ones(2)}
+    for index in range(6):
+        save_tensors(tensors, tmp_path / f"{index}.safetensors", {"format": "pt"})
+    assert len({(tmp_path / f"{index}.safetensors").read_bytes() for index in range(6)}) == 1
+    assert load_tensors(tmp_path / "0.safetensors").keys() == tensors.keys()

@@ -88,6 +88,9 @@ def _usage(error: click.ClickException) -> dict[str, Any]:
     context = getattr(error, "ctx", None)
     if context is not None:
         body["hint"] = f"`{context.command_path} --help` says what it takes"
+        if isinstance(error, click.NoSuchOption) and context.command_path.split()[-1] in ("train", "run", "config"):
+            name = error.option_name.lstrip("-").replace("-", "_")
+            body["hint"] += f"; a recipe's options are set by their path: --set trainer.{name}=..."
     return {"error": body}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +32,26 @@ def show_run(session: Session, run: Run) -> None:
     for sentence in ["", *sentences] if sentences else []:
         output.text(sentence)
     output.text()
+    if counts := (document.get("data") or {}).get("counts"):
+        output.text(f"data     {', '.join(f'{count:,} {name}' for name, count in counts.items())}{_labels(run)}")
     report = run.path / "report.html"
     output.text(f"run      {run.path}")
     if report.is_file():
         output.text(f"report   {report}")
     for name, command in _next(session, run).items():
         output.text(f"{name:9}{command}")
+
+
+def _labels(run: Run, most: int = 6) -> str:
+    """The classes, where the problem names some: a reader sees whether folders were taken for them by mistake."""
+    try:
+        labels = json.loads((run.path / "model" / "plait.json").read_text(encoding="utf-8"))["problem"]["labels"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""  # no model yet, or a problem without classes
+    if not isinstance(labels, list):
+        return ""
+    more = ", ..." if len(labels) > most else ""
+    return f"; {len(labels)} labels: {', '.join(map(str, labels[:most]))}{more}"
 
 
 def _next(session: Session, run: Run) -> dict[str, str]:
@@ -51,10 +66,13 @@ def _next(session: Session, run: Run) -> dict[str, str]:
 
 
 def _sample(session: Session, run: Run) -> str:
-    """What stands for an input of the run's task in a command."""
+    """What stands for an input of the run's task in a command: a bare value where one port takes it."""
+    from plait.predictor import bare_port
+
     spec = session.registry.task(run.task).spec
     assert isinstance(spec, TaskSpec)
-    return " ".join(port.upper() for port in spec.accepts) if len(spec.accepts) == 1 else "--input-file INPUTS.jsonl"
+    port = bare_port(spec.accepts, spec.optional)
+    return "--input-file INPUTS.jsonl" if port is None else port.upper()
 
 
 def _cells(rows: tuple[tuple[Any, ...], ...]) -> list[list[str]]:

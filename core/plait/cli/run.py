@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from plait.cli.options import json_option
+from plait.cli.output import encoded
 from plait.cli.recipe import Request, recipe_options
 from plait.cli.session import Session
 from plait.cli.train import answer, fit, resume_option
@@ -61,5 +62,12 @@ def _demonstrate(session: Session, recipe: Recipe, *, resume: bool, as_json: boo
     answer(session, shown.run, as_json=False)
     if shown.answers:
         session.output.text()
-        rows = [(each["input"], each["prediction"]) for each in document["predictions"]]
+        rows = [
+            (each["input"], " ".join(each.get("files", {}).values()) or _text(each["prediction"]))
+            for each in document["predictions"]
+        ]
         session.output.table(("input", "prediction"), rows)
+
+
+def _text(answer: Any) -> str:
+    return answer if isinstance(answer, str) else encoded(answer)

@@ -76,14 +76,16 @@ def _facts(entry: Entry, registry: Registry) -> dict[str, Any]:
     facts: dict[str, Any] = {"accepts": {}, "returns": {}, "models": []}
     if isinstance(spec, TaskSpec):
         metric = spec.primary_metric
-        facts |= {"accepts": dict(spec.accepts), "returns": dict(spec.returns)}
+        facts |= {"accepts": dict(spec.accepts), "optional": list(spec.optional), "returns": dict(spec.returns)}
         facts |= {"models": [model.name for model in registry.models_for(entry.qualified)]}
         facts |= {"default_model": spec.default_model, "baselines": list(spec.baselines), "demo_data": spec.demo_data}
         facts |= {"primary_metric": None if metric is None else metric._asdict()}
     elif isinstance(spec, ModelSpec):
         facts |= {"tasks": list(spec.tasks), "trainer": spec.trainer, "defaults": dict(spec.defaults)}
+        facts["requires"] = spec.requires
     elif isinstance(spec, DatasetSpec):
         facts |= {"tasks": list(spec.tasks), "synthetic": spec.synthetic, "license": spec.license}
+        facts["requires"] = spec.requires
     elif isinstance(spec, AdapterSpec):
         facts |= {"accepts": {"value": spec.source}, "returns": {"value": spec.returns}}
     return facts
@@ -137,10 +139,14 @@ def _print(session: Session, entry: Entry, document: Mapping[str, Any]) -> None:
 def _lines(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key in ("accepts", "returns"):
         if document[key]:
-            yield key, ", ".join(f"{port} ({kind})" for port, kind in document[key].items())
+            may = document.get("optional", ()) if key == "accepts" else ()
+            ports = (f"{port} ({kind}{', optional' * (port in may)})" for port, kind in document[key].items())
+            yield key, ", ".join(ports)
     for key in ("models", "tasks", "baselines"):
         if document.get(key):
             yield key, ", ".join(document[key])
+    if document.get("requires"):
+        yield "requires", f'pip install "{document["requires"]}"'
     for key in ("default_model", "demo_data", "license"):
         if document.get(key):
             yield key.replace("_", " "), document[key]

@@ -14,7 +14,7 @@ import torch
 from hmm_examples import tones
 
 from plait.engine.local import LocalEngine
-from plait.errors import DataError, RecipeError
+from plait.errors import DataError, InputError, RecipeError
 from plait.model import State
 from plait.options import EngineOptions
 from plait.weights import load_tensors, save_tensors
@@ -180,8 +180,10 @@ def test_unlabelled_training_data_and_impossible_options_are_refused() -> None:
     assert "up" in str(error.value.hint)
     with pytest.raises(RecipeError, match="min_duration needs states in an order"):
         made(topology="ergodic", min_duration=2).start(WORDS, ENGINE)
-    with pytest.raises(RecipeError, match="nothing to start from"):
+    with pytest.raises(RecipeError, match="equal parts of each utterance or from a run"):
         made(weights="there.safetensors")
+    with pytest.raises(ValueError, match="a warp lies between"):
+        made(warps=[3.0])
     with pytest.raises(RecipeError, match="coefficients"):
         made(coefficients=40)
 
@@ -201,6 +203,26 @@ def test_frames_heard_one_by_one_end_at_the_score_of_the_whole() -> None:
     for frame in model.features.extract(WORDS[:1])[0].double():
         hearer.push(frame[None])
     assert torch.allclose(hearer.finish(), model.log_likelihoods(WORDS[:1])[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{"deltas": 2, "score_scale": 0.01}, {"end": "last", "states": 4}])
+def test_a_word_heard_in_pieces_ends_as_the_whole_word_does(options: dict[str, Any]) -> None:
+    model, _ = fitted(normalize="global", masking=0, **options)
+    tiny = Utterance(WORDS[1].samples[:300], 8000)  # two frames: too short for a model that must end in its last state
+    for word in (WORDS[0], tiny):
+        live = model.live()
+        pieces = [word.samples[at : at + 100] for at in range(0, len(word.samples), 100)]
+        partial = [live.accept((piece, 8000)) for piece in pieces]
+        whole = model.predict([word])[0].probabilities
+        np.testing.assert_allclose(live.finish().probabilities, whole, rtol=1e-9)
+        assert partial[0].probabilities.tolist() == [0.5, 0.5]  # no frame is complete
+        assert all(np.isclose(each.probabilities.sum(), 1) for each in partial)
+
+
+def test_a_model_that_needs_the_whole_recording_says_which_options_do_not() -> None:
+    with pytest.raises(InputError, match=r"normalize=mean, masking=0\.003, trim=true") as caught:
+        fitted(trim=True)[0].live()
+    assert "model.normalize=global and model.masking=0 and model.trim=false" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("topology", ["left-right", "bakis", "ergodic"])
@@ -241,3 +263,17 @@ def test_without_hmmlearn_the_error_says_what_to_install(monkeypatch: pytest.Mon
     with pytest.raises(RecipeError, match="hmmlearn is not installed") as error:
         made(kind=Hmmlearn).start(WORDS, ENGINE)
     assert "plait-speech[hmmlearn]" in str(error.value.hint)
+
+
+def test_warped_copies_are_trained_on_beside_the_recordings() -> None:
+    plain, twice = (made(warps=warps) for warps in ((1.0,), (0.92, 1.08)))
+    counts = []
+    for model in (plain, twice):
+        state = model.start(WORDS, ENGINE)
+        state, _ = model.step(WORDS, state, ENGINE)
+        model.finish(state)
+        counts.append(model._read(WORDS).frames)
+    assert counts[1] == 2 * counts[0]
+    assert not torch.equal(plain.bank.mean, twice.bank.mean)
+    new = tones(6, seed=3)
+    assert [PROBLEM["labels"][each.index] for each in twice.predict(new)] == [each.label for each in new]

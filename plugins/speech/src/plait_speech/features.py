@@ -6,23 +6,33 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
-from plait.errors import IntegrityError
+from plait.errors import DataError, IntegrityError
 from plait_speech.audio import Utterance, resample
+from plait_speech.voice_activity.energy import trim
 
 Kind = Literal["mfcc", "log-mel", "fbank"]
 Normalization = Literal["none", "mean", "mean-variance", "global"]
+Trim = Annotated[
+    bool,
+    Field(
+        description="Leave out what lies before the first and behind the last speech (by its level, see "
+        "plait_speech.voice_activity.trim): for recordings with long silence around a word."
+    ),
+]
+"""The option of models that hear one word; where times count, nothing may be cut away."""
 
 _BLOCK = 512  # frames that are transformed at a time; see `_static`
 _INT16 = 32_768.0  # Kaldi reads 16-bit samples unscaled
 _FLOOR = torch.finfo(torch.float32).eps  # under the logarithm, as Kaldi has it
 _LIFTER = 22  # Kaldi's --cepstral-lifter
-_DELTA_REACH = 2  # frames on each side of the regression that a delta is (HTK book, equation 5.16)
+DELTA_REACH = 2  # frames on each side of the regression that a delta is (HTK book, equation 5.16)
 _SMALLEST_DEVIATION = 1e-3  # a dimension that never changes is left as it is, not blown up
 
 
@@ -44,6 +54,10 @@ class Features:
         deltas: how many times the regression over two frames on each side is appended: 0, 1 or 2.
         low, high: the filter bank's range, Hz; a high of 0 or below counts from the Nyquist frequency, as in Kaldi.
         preemphasis: of "fbank" and "mfcc".
+        masking: the part of an utterance's mean power that is added to every bin, before the logarithm, as white noise
+            would. What lies far below the speech (the room, the microphone, the codec) then no longer tells recordings
+            apart: 0.001 masks what is more than 30 dB down.
+        trim: what lies before the first and behind the last speech is left out.
         normalize: "mean" subtracts each utterance's mean (CMN); "mean-variance" also divides by its standard deviation
             (CMVN); "global" does that with `mean` and `deviation`, which `fitted` sets; "none".
         mean, deviation: of the training frames, one a dimension, under "global".
@@ -59,6 +73,8 @@ class Features:
     low: float = 20.0
     high: float = 0.0
     preemphasis: float = 0.97
+    masking: float = 0.0
+    trim: bool = False
     normalize: Normalization = "mean"
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
@@ -71,6 +87,7 @@ class Features:
             "mels": self.mels < 1,
             "coefficients": self.kind == "mfcc" and not 1 <= self.coefficients <= self.mels,
             "deltas": self.deltas not in (0, 1, 2),
+            "masking": not 0 <= self.masking < 1,
             "low and high": not 0 <= self.low < high <= top,
             "kind": self.kind not in ("mfcc", "log-mel", "fbank"),
             "normalize": self.normalize not in ("none", "mean", "mean-variance", "global"),
@@ -84,7 +101,7 @@ class Features:
         return self._static_dims * (1 + self.deltas)
 
     def frames(self, seconds: float) -> int:
-        """How many frames an utterance of this length has."""
+        """How many frames an utterance of this length has; at most, where it is trimmed."""
         return max(1, 1 + (round(seconds * self.rate) - self._length) // self._hop)
 
     def extract(self, utterances: Sequence[Utterance], *, warps: Sequence[float] | None = None) -> list[Tensor]:
@@ -95,10 +112,8 @@ class Features:
                 and Hinton 2013): 1.1 reads it as of a speaker whose formants are a tenth higher.
         """
         found: list[Tensor] = []
-        for frames, lengths in self._static(utterances, warps):
-            for _ in range(self.deltas):
-                frames = torch.cat((frames, _deltas(frames[:, -self._static_dims :], lengths)), dim=1)
-            found += [self._normalized(each) for each in torch.split(frames, lengths)]
+        for static, lengths in self._static(utterances, warps):
+            found += [self.normalized(each) for each in torch.split(self.with_deltas(static, lengths), lengths)]
         return found
 
     def fitted(self, utterances: Sequence[Utterance]) -> Self:
@@ -152,11 +167,18 @@ class Features:
         there are: a matrix product of another shape may sum in another order. They also stay in the cache, and unlike
         batches padded to the longest utterance they waste nothing.
         """
+        if any(each.frames is not None for each in utterances):
+            for index, each in enumerate(utterances):
+                own = None if warps is None else warps[index : index + 1]
+                yield from self._static([each], own) if each.frames is None else [self._given(each)]
+            return
         for start, end in _groups([len(each.samples) for each in utterances]):
             framed = [self._framed(each) for each in utterances[start:end]]
             lengths = [len(each) for each in framed]
             together = torch.cat(framed)
             power = torch.cat([self._power(block)[:count] for block, count in _blocks(together)])
+            if self.masking:
+                power = torch.cat([each + self.masking * each.mean() for each in torch.split(power, lengths)])
             if warps is None:
                 bank = self._bank(1.0, power.shape[1])
                 static = torch.cat([self._static_of(block @ bank)[:count] for block, count in _blocks(power)])
@@ -164,6 +186,18 @@ class Features:
                 pairs = zip(torch.split(power, lengths), warps[start:end], strict=True)
                 static = torch.cat([self._static_of(each @ self._bank(warp, power.shape[1])) for each, warp in pairs])
             yield static, lengths
+
+    def _given(self, utterance: Utterance) -> tuple[Tensor, list[int]]:
+        """Static frames that were made elsewhere; nothing warps or masks them."""
+        assert utterance.frames is not None
+        frames = torch.from_numpy(utterance.frames)
+        if frames.shape[1] != self._static_dims:
+            raise DataError(
+                f"{utterance.id or 'the utterance'} has frames of {frames.shape[1]} values that were made elsewhere, "
+                f"and the model's own have {self._static_dims} ({self.kind})",
+                hint=f"for cepstra: model.kind=mfcc, model.coefficients={frames.shape[1]}, where the model has these",
+            )
+        return frames, [len(frames)]
 
     def _bank(self, warp: float, bins: int) -> Tensor:
         return _mel_bank(self.mels, bins, self.rate, self.low, self.high, warp)
@@ -175,7 +209,8 @@ class Features:
 
     def _framed(self, utterance: Utterance) -> Tensor:
         """Windows of samples, [frames, window], a view; the last incomplete one is left out (Kaldi's snip-edges)."""
-        samples = torch.from_numpy(resample(utterance.samples, utterance.rate, self.rate))
+        first, last = trim(utterance.samples, utterance.rate) if self.trim else (0, len(utterance.samples))
+        samples = torch.from_numpy(resample(utterance.samples[first:last], utterance.rate, self.rate))
         if len(samples) < self._length:
             samples = F.pad(samples, (0, self._length - len(samples)))
         return samples.unfold(0, self._length, self._hop)
@@ -192,7 +227,15 @@ class Features:
         block = (block - self.preemphasis * before) * _window("povey", self._length)
         return _squared(torch.fft.rfft(block, n=size))
 
-    def _normalized(self, frames: Tensor) -> Tensor:
+    def with_deltas(self, static: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Static frames of utterances of these lengths, one below the other, to [frames, dims]; not normalised."""
+        frames = static
+        for _ in range(self.deltas):
+            frames = torch.cat((frames, _deltas(frames[:, -self._static_dims :], lengths)), dim=1)
+        return frames
+
+    def normalized(self, frames: Tensor) -> Tensor:
+        """One utterance's frames, [frames, dims], as `normalize` has them; under "global", any part of them."""
         if self.normalize in ("mean", "mean-variance"):
             frames = frames - frames.mean(dim=0)
             if self.normalize == "mean-variance":
@@ -231,10 +274,10 @@ def _deltas(frames: Tensor, lengths: Sequence[int]) -> Tensor:
     first = (counts.cumsum(0) - counts).repeat_interleave(counts)
     here = torch.arange(len(frames))
     total = torch.zeros_like(frames)
-    for reach in range(1, _DELTA_REACH + 1):
+    for reach in range(1, DELTA_REACH + 1):
         after, before = (here + reach).minimum(last), (here - reach).maximum(first)
         total += reach * (frames[after] - frames[before])
-    return total / (2 * sum(reach**2 for reach in range(1, _DELTA_REACH + 1)))
+    return total / (2 * sum(reach**2 for reach in range(1, DELTA_REACH + 1)))
 
 
 @lru_cache(maxsize=16)

@@ -16,7 +16,7 @@ from plait.options import ModelOptions
 from plait.task import Problem, Split
 from plait_speech.audio import Utterance
 from plait_speech.augmentation import Augment, Augmentation
-from plait_speech.features import Features, Normalization
+from plait_speech.features import Features, Normalization, Trim
 
 HIGHEST_RATE = 16_000
 """Hz; recordings at a higher rate are resampled to it: above 8 kHz speech says little."""
@@ -24,8 +24,8 @@ HIGHEST_RATE = 16_000
 _FITTED_ON = 2_000  # utterances that global statistics are taken of
 
 
-class NetworkOptions(ModelOptions):
-    """What the `model` blocks of the speech networks share."""
+class FrameOptions(ModelOptions):
+    """What the `model` blocks of all networks that read feature frames share."""
 
     rate: int | None = Field(default=None, ge=4000, le=48_000)
     """Samples per second that features are made of, Hz; None: as most training recordings have, 16,000 at most."""
@@ -37,6 +37,9 @@ class NetworkOptions(ModelOptions):
     """Seconds of a frame."""
     step: float = Field(default=0.010, gt=0, le=0.2)
     """Seconds from frame to frame."""
+    masking: float = Field(default=0.0, ge=0, lt=1)
+    """What lies further below an utterance's mean power than this part of it is masked, as white noise would: rooms and
+    microphones then tell speakers apart no longer (0.01: 20 dB; for speakers that nobody trained on)."""
     # A word is short, and its own mean takes part of it away: FSDD takes 5 to 9 had 2.5 % errors with "mean" and 0.5 %
     # with "global" (one seed). On a speaker and microphone that training never heard "mean" was better: of theo,
     # left out, 85 % were recognised, and 69 % with "global" (12 epochs, one seed).
@@ -47,8 +50,14 @@ class NetworkOptions(ModelOptions):
     """In training: none; mask (SpecAugment); full (also noise, other tempos, channels and voices)."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Before the last layer."""
+
+
+class NetworkOptions(FrameOptions):
+    """What the `model` blocks of the networks that classify utterances share."""
+
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Part of the target that is spread over all classes, in training."""
+    trim: Trim = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +92,8 @@ class SpeechProcessor(Processor):
         frames = augmentation.frames(examples, keys, self.features)
         padded = pad_sequence(frames, batch_first=True) if frames else torch.zeros(0, 1, self.features.dims)
         tensors = {"features": padded, "lengths": torch.tensor([len(each) for each in frames], dtype=torch.int64)}
-        if training or all(example.label is not None for example in examples):
+        # speakers that training lacks have no target: they are judged by embeddings
+        if training or all(example.label in self.labels for example in examples):
             tensors["label"] = torch.tensor([self._target(example) for example in examples], dtype=torch.int64)
         return Batch(tensors, count=len(examples), size=len(examples))
 
@@ -119,6 +129,16 @@ def fit_processor(options: NetworkOptions, problem: Problem, train: Split | None
     Raises:
         RecipeError: the features cannot be made.
     """
+    features = fit_features(options, problem, train)
+    return SpeechProcessor(labels=tuple(problem["labels"]), features=features, augment=options.augment)
+
+
+def fit_features(options: FrameOptions, problem: Problem, train: Split | None) -> Features:
+    """The frames that the options ask for, with the mean and deviation of the training data where they need those.
+
+    Raises:
+        RecipeError: the features cannot be made.
+    """
     rate = options.rate or min(HIGHEST_RATE, int(problem.get("rate", HIGHEST_RATE)))
     try:
         features = Features(
@@ -129,6 +149,8 @@ def fit_processor(options: NetworkOptions, problem: Problem, train: Split | None
             deltas=2 if options.kind == "mfcc" else 0,
             window=options.window,
             step=options.step,
+            masking=options.masking,
+            trim=getattr(options, "trim", False),
             normalize=options.normalize,
         )
     except ValueError as error:
@@ -137,7 +159,7 @@ def fit_processor(options: NetworkOptions, problem: Problem, train: Split | None
     if options.normalize == "global" and train is not None:
         stride = max(1, len(train) // _FITTED_ON)
         features = features.fitted([train[index] for index in range(0, len(train), stride)])
-    return SpeechProcessor(labels=tuple(problem["labels"]), features=features, augment=options.augment)
+    return features
 
 
 def take_processor(processor: SpeechProcessor, options: NetworkOptions, problem: Problem) -> SpeechProcessor:
