@@ -21,6 +21,28 @@ from plait_registry.registry import Registry
 logger = logging.getLogger("plait")
 
 
+class Unheard:
+    """The events of a fit that nobody follows: one that repeats another fit on more data. It keeps no position."""
+
+    def started(self, *, step: int, total: int | None, unit: str) -> None: ...
+
+    def rewind(self, position: Mapping[str, Any]) -> None: ...
+
+    def position(self) -> Mapping[str, Any]:
+        return {}
+
+    def stepped(self, step: int) -> None: ...
+
+    def warned(self, message: str) -> None:
+        logger.warning(message)
+
+    def logged(self, step: int, metrics: Mapping[str, float]) -> None: ...
+
+    def evaluated(self, step: int, split: str, metrics: Mapping[str, float]) -> None: ...
+
+    def saved(self, step: int, checkpoint: Path) -> None: ...
+
+
 class Listeners:
     """The events of one fit, told to everybody who listens. It carries no state of its own."""
 

@@ -11,7 +11,7 @@ import torch
 
 from plait.checkpoint import Checkpoint
 from plait.engine.base import StepResult
-from plait.errors import NonFiniteError
+from plait.errors import DataError, NonFiniteError
 from plait.model import Batch
 from plait.trainer import Fit, Outcome, StopRequested, Trainer
 from plait.training.batches import Order, loader_processes, training_batches
@@ -25,7 +25,7 @@ class Position:
 
     Args:
         step: optimizer steps done.
-        examples: training examples seen, on all ranks.
+        examples: training examples (the processor's units) seen, on all ranks.
         skipped: steps in a row with a non-finite loss or gradient.
         loss, steps: the sum and number of step losses since the last log line.
         selection: the best evaluation.
@@ -47,10 +47,16 @@ class GradientTrainer(Trainer):
 
     def fit(self, fit: Fit) -> Outcome:
         options, model, engine, events = self.options, fit.model, fit.engine, fit.events
+        units = model.processor.units(fit.train)
+        if not len(units):
+            raise DataError(
+                f"{model.options.name} finds nothing to learn in the {len(fit.train)} training examples",
+                hint="see what the model needs of an example: plait show MODEL",
+            )
         order = Order(
-            examples=len(fit.train), epochs=options.epochs, max_steps=options.max_steps, seed=fit.seed,
+            examples=len(units), epochs=options.epochs, max_steps=options.max_steps, seed=fit.seed,
             batch_size=options.batch_size, micro_batch_size=options.micro_batch_size,
-            rank=engine.rank, world_size=engine.world_size,
+            rank=engine.rank, world_size=engine.world_size, lengths=model.processor.lengths(units),
         )  # fmt: skip
         total = order.total_steps
         optimizer = make_optimizer(model, options)
@@ -59,8 +65,8 @@ class GradientTrainer(Trainer):
         events.started(step=at.step, total=total, unit="step")
         reason = self._evaluate(fit, order, at) if at.step else None  # an evaluation that a stop had cut off
         batches: Iterator[list[Batch]] = training_batches(
-            fit.train, model.processor, order, start=at.step,
-            workers=loader_processes(options.workers, fit.train), pin_memory=engine.device.type == "cuda",
+            units, model.processor, order, start=at.step,
+            workers=loader_processes(options.workers, units), pin_memory=engine.device.type == "cuda",
         )  # fmt: skip
         engine.train()
         while reason is None and at.step < total:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
 from plait.engine.base import Engine
 from plait.evaluation import Evaluator, share
 from plait.model import Model, NeuralModel
-from plait.task import Split
+from plait.task import Split, examples_at
 from plait.trainer import StopRequested
 from plait.training.batches import evaluation_batches, loader_processes
 
@@ -64,7 +63,7 @@ def judge(
         for first in range(0, len(own), batch_size):
             if stop():
                 raise StopRequested
-            chunk: list[Any] = [split[index] for index in own[first : first + batch_size]]
+            chunk = examples_at(split, own[first : first + batch_size])
             evaluator.update(model.predict(chunk), chunk)
     evaluator.reduce(engine)
     metrics = evaluator.compute()
