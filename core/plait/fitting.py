@@ -8,6 +8,7 @@ import logging
 import shlex
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,14 @@ from plait.artifact import save_model
 from plait.baselines import fit_baseline
 from plait.checkpoint import Checkpoints
 from plait.config import Recipe
+from plait.engine.agreement import on_first
 from plait.engine.base import Engine
+from plait.engine.world import World
 from plait.errors import DataError, Interrupted, PlaitError, RecipeError, StorageError
 from plait.evaluation import interval
-from plait.logs import Display, Listeners, log_file
+from plait.logs import Display, Listeners, Nobody, log_file
 from plait.model import Model, NeuralModel
-from plait.preparing import Prepared
+from plait.preparing import Prepared, make_engine, refuse_mixtures
 from plait.randomness import set_seed
 from plait.report import write_report
 from plait.run import Run, check_free, locked, new_directory, versions
@@ -38,6 +41,9 @@ if TYPE_CHECKING:
     from plait.evaluation import Evaluator
 
 logger = logging.getLogger("plait")
+
+_REASONS = (None, "time", "signal")
+"""Why a fit stops early, weakest first."""
 
 
 def fit_recipe(
@@ -59,23 +65,50 @@ def fit_recipe(
             f"model {recipe.model_options.name} only predicts; there is nothing to train",
             hint=f"`plait run {recipe.task.name}` predicts the task's demo input",
         )
-    given = recipe.output.directory
-    path = Path(given) if given else new_directory(Path("runs"), recipe.task.name, recipe.model_options.name)
-    if check_free(path, resume=resume):
-        run = _reopened(path, recipe)
-        if run.status == "finished":
-            return run
+    if recipe.engine.processes > 1 and World.find().size == 1:
+        from plait.engine.launch import launch
+
+        return launch(recipe, registry, data=data, resume=resume)
     torch.set_num_threads(recipe.engine.threads or torch.get_num_threads())
-    prepared = Prepared.make(recipe, registry, data)  # what the user can mend is found before anything is written
+    engine = make_engine(recipe, registry)
     try:
-        with locked(path), StopSignals(recipe.trainer.max_time) as signals:
-            run = _reopened(path, recipe) if check_free(path, resume=resume) else create_run(path, recipe, registry)
-            if run.status == "finished":  # by another process, while this one read the data
-                return run
-            with log_file(path / "log.txt"), _status_kept(run):
-                _Fitting(recipe, registry, run, prepared, display, signals).carry_out()
+        refuse_mixtures(engine, recipe)
+        return _fit_on(engine, recipe, registry, data=data, resume=resume, display=display)
     finally:
-        prepared.engine.close()
+        engine.close()
+
+
+def _fit_on(
+    engine: Engine, recipe: Recipe, registry: Registry, *, data: Any, resume: bool, display: Display | None
+) -> Run:
+    """Fit on this engine; rank 0 alone looks after the run directory, and the others hear what becomes of it."""
+
+    def place() -> tuple[str, bool]:
+        given = recipe.output.directory
+        path = Path(given) if given else new_directory(Path("runs"), recipe.task.name, recipe.model_options.name)
+        return str(path), check_free(path, resume=resume) and _reopened(path, recipe).status == "finished"
+
+    def begin() -> bool:
+        run = _reopened(path, recipe) if check_free(path, resume=resume) else create_run(path, recipe, registry)
+        return run.status == "finished"  # by another process, while this one read the data
+
+    name, finished = on_first(engine, place)
+    path = Path(name)
+    if finished:
+        return Run.open(path)
+    # what the user can mend is found before anything is written
+    prepared = Prepared.make(recipe, registry, data, engine)
+    first = engine.rank == 0
+    with contextlib.ExitStack() as held:
+        on_first(engine, lambda: held.enter_context(locked(path)))
+        signals = held.enter_context(StopSignals(recipe.trainer.max_time))
+        if on_first(engine, begin):
+            return Run.open(path)
+        run = Run.open(path)
+        run.writes = first
+        on_first(engine, lambda: held.enter_context(log_file(path / "log.txt")))
+        held.enter_context(_status_kept(run))
+        _Fitting(recipe, registry, run, prepared, display if first else None, signals).carry_out()
     return run
 
 
@@ -137,17 +170,22 @@ class _Fitting:
         self._display, self._signals = display, signals
         self._notes = list(prepared.notes)
         self._prepared = prepared
+        self._first = prepared.engine.rank == 0
         self._begun = time.monotonic()
 
     def carry_out(self) -> None:
         made, run = self._prepared, self._run
         self._record_data(made.splits, made.source)
         run.update(engine=made.engine.name, processes=made.engine.world_size, device=str(made.engine.device))
-        for note in self._notes:
+        for note in self._notes if self._first else ():
             logger.warning(note)
-        set_seed(self._recipe.seed)  # dropout starts here, whatever creating the model drew
+        set_seed(self._recipe.seed, rank=made.engine.rank)  # dropout starts here, whatever creating the model drew
         tensorboard = self._recipe.output.tensorboard
-        listeners = Listeners(run.path, self._registry, display=self._display, tensorboard=tensorboard)
+        listeners = (
+            Listeners(run.path, self._registry, display=self._display, tensorboard=tensorboard)
+            if self._first
+            else Nobody()
+        )
         status = "failed"
         try:
             outcome = self._fit(made.task, made.model, made.problem, made.splits, made.engine, listeners)
@@ -176,12 +214,15 @@ class _Fitting:
         if splits.index is not None:
             import pyarrow.parquet as pq
 
-            with storage(f"{self._run.path / 'splits.parquet'}: could not be written"):
-                pq.write_table(splits.index, self._run.path / "splits.parquet")
+            def write() -> None:
+                with storage(f"{self._run.path / 'splits.parquet'}: could not be written"):
+                    pq.write_table(splits.index, self._run.path / "splits.parquet")
+
+            on_first(self._prepared.engine, write)
         self._run.update(data=data)
 
     def _fit(
-        self, task: Task, model: Model, problem: Problem, splits: Splits, engine: Engine, listeners: Listeners
+        self, task: Task, model: Model, problem: Problem, splits: Splits, engine: Engine, listeners: Listeners | Nobody
     ) -> Outcome | None:
         recipe, run = self._recipe, self._run
         listeners.fit_started(recipe.as_json())
@@ -199,7 +240,7 @@ class _Fitting:
             assert valid is not None
             return judge(
                 model, engine, valid, task.evaluator(problem, valid),
-                batch_size=_evaluation_batch_size(recipe), workers=recipe.trainer.workers, stop=self._signals.reason,
+                batch_size=_evaluation_batch_size(recipe), workers=recipe.trainer.workers, stop=self._reason,
             )  # fmt: skip
 
         assert recipe.trainer_type is not None
@@ -208,19 +249,28 @@ class _Fitting:
                 model=model, engine=engine, train=splits.train, seed=recipe.seed,
                 evaluate=evaluate if valid is not None and len(valid) else None,
                 primary=recipe.task_spec.primary_metric, checkpoints=checkpoints, events=listeners,
-                stop=self._signals.reason,
+                stop=self._reason,
             )
         )  # fmt: skip
 
+    def _reason(self) -> str | None:
+        """Why to stop, the same on every rank: signals and clocks arrive at different moments. Collective."""
+        engine, own = self._prepared.engine, self._signals.reason()
+        if engine.world_size == 1:
+            return own
+        return _REASONS[int(engine.reduce(float(_REASONS.index(own)), "max"))]
+
     def _signalled(self) -> str | None:
-        return "signal" if self._signals.received else None  # the time limit ends a fit, not what comes after it
+        # the time limit ends a fit, not what comes after it
+        return "signal" if self._reason() == "signal" else None
 
     def _heed(self) -> None:
         if self._signalled():
             raise StopRequested
 
     def _interrupted(self, outcome: Outcome | None) -> None:
-        number = self._signals.received or 2
+        numbers = self._prepared.engine.gather(self._signals.received)
+        number = next((each for each in numbers if each), 2)
         raise Interrupted(
             f"interrupted after step {outcome.steps if outcome else 0}; a checkpoint is saved in {self._run.path}",
             hint=f"go on with: plait train --out {shlex.quote(str(self._run.path))} --resume",
@@ -235,7 +285,7 @@ class _Fitting:
         splits: Splits,
         engine: Engine,
         outcome: Outcome | None,
-        listeners: Listeners,
+        listeners: Listeners | Nobody,
     ) -> None:
         """Judge the final model, save it, fit the baselines, write the report, and only then call the run finished."""
         recipe, run = self._recipe, self._run
@@ -244,7 +294,7 @@ class _Fitting:
         shown: Evaluator | None = None  # the report shows the last split judged: test where there is one
         save_model(
             run.path / "model", model, task=recipe.task, entry=recipe.model, problem=problem,
-            data=recipe.data.as_json() | {"source": None, "limit": None}, seed=recipe.seed,
+            data=recipe.data.as_json() | {"source": None, "limit": None}, seed=recipe.seed, engine=engine,
         )  # fmt: skip
         for name in ("valid", "test"):
             split = splits[name]
@@ -256,7 +306,7 @@ class _Fitting:
                 batch_size=_evaluation_batch_size(recipe), workers=recipe.trainer.workers, stop=self._signalled,
             )  # fmt: skip
             listeners.judged(outcome.steps if outcome else 0, name, metrics[name])
-            intervals[name] = save_predictions(run.path, name, evaluator, seed=recipe.seed)
+            intervals[name] = on_first(engine, partial(save_predictions, run.path, name, evaluator, seed=recipe.seed))
             shown = evaluator
         baselines = self._baselines(task, problem, splits) if recipe.output.baselines else {}
         seconds = round(run.info.get("seconds", 0.0) + time.monotonic() - self._begun, 3)
@@ -274,7 +324,7 @@ class _Fitting:
         self._heed()
         if recipe.output.report:
             document = {**run.info, "status": status, "recipe": recipe.as_json(), "run": str(run.path)}
-            self._report(document, shown)
+            on_first(engine, lambda: self._report(document, shown))
         self._heed()
         run.update(status=status)
 
@@ -290,18 +340,22 @@ class _Fitting:
             logger.warning(self._notes[-1], exc_info=True)
 
     def _baselines(self, task: Task, problem: Problem, splits: Splits) -> dict[str, dict[str, dict[str, float]]]:
-        """Fit the task's baselines on the same data, in memory, and judge them."""
+        """Fit the task's baselines on the same data, in memory, and judge them: on rank 0."""
         results: dict[str, dict[str, dict[str, float]]] = {}
         recipe = self._recipe
-        if splits.train is None or not len(splits.train):
+        if splits.train is None or not len(splits.train) or not self._first:
             return results
+
+        def signalled() -> str | None:
+            return "signal" if self._signals.received else None
+
         for name in recipe.task_spec.baselines:
             if name == recipe.model_options.name:
                 continue
             try:
-                results[name] = fit_baseline(name, recipe, self._registry, task, problem, splits, self._signalled)
+                results[name] = fit_baseline(name, recipe, self._registry, task, problem, splits, signalled)
             except StopRequested:
-                raise
+                return results  # `_heed` ends the run, on every rank
             except Exception as error:  # another plugin's fault must not cost a fitted model its report
                 said = error.message if isinstance(error, PlaitError) else describe(error)
                 self._notes.append(f"baseline {name}: {said}")

@@ -90,6 +90,33 @@ class Listeners:
             logger.warning(warning)
 
 
+class Nobody:
+    """The events of a fit on a rank that leaves them to rank 0."""
+
+    def started(self, *, step: int, total: int | None, unit: str) -> None: ...
+
+    def rewind(self, position: Mapping[str, Any]) -> None: ...
+
+    def position(self) -> Mapping[str, Any]:
+        return {}
+
+    def stepped(self, step: int) -> None: ...
+
+    def warned(self, message: str) -> None: ...
+
+    def logged(self, step: int, metrics: Mapping[str, float]) -> None: ...
+
+    def evaluated(self, step: int, split: str, metrics: Mapping[str, float]) -> None: ...
+
+    def judged(self, step: int, split: str, metrics: Mapping[str, float]) -> None: ...
+
+    def saved(self, step: int, checkpoint: Path) -> None: ...
+
+    def fit_started(self, recipe: Mapping[str, Any]) -> None: ...
+
+    def fit_ended(self, status: str) -> None: ...
+
+
 class MetricsFile:
     """metrics.jsonl: one line for each logged step and evaluation."""
 

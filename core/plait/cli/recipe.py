@@ -23,6 +23,7 @@ _NAMED = {
     "out": ("output.directory", "--out"),
     "max_time": ("trainer.max_time", "--max-time"),
     "processes": ("engine.processes", "--nproc"),
+    "max_restarts": ("engine.max_restarts", "--max-restarts"),
 }
 """Option -> (the path that it is short for, the origin that `plait config` prints)."""
 
@@ -103,6 +104,10 @@ def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--nproc", "processes", metavar="N", type=click.IntRange(min=1),
             help="Processes that train together: engine.processes.",
+        ),
+        click.option(
+            "--max-restarts", metavar="K", type=click.IntRange(min=0),
+            help="Start again this often where a process died: engine.max_restarts.",
         ),
     )  # fmt: skip
     for decorate in reversed(decorators):

@@ -42,6 +42,8 @@ class Engine(Protocol):
     world_size: int
     device: torch.device
     options: EngineOptions
+    sharded: bool
+    """No rank holds a whole parameter between forwards: `full_state_dict` is how a model is read."""
 
     def __init__(self, options: EngineOptions) -> None: ...
 

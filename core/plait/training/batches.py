@@ -106,13 +106,24 @@ def evaluation_batches(
 ) -> Iterator[tuple[list[Any], Batch]]:
     """Examples of this rank's part of a split and their batch, as many batches on every rank (some may be empty)."""
     collate = _Collate(split, processor, 0, training=False, keep_examples=True)
-    own = share(len(split), rank=rank, world_size=world_size)
-    rounds = -(-max(1, -(-len(split) // world_size)) // batch_size)
-    plans = [(0, tuple(own[each * batch_size : (each + 1) * batch_size])) for each in range(rounds)]
+    own = evaluation_shares(len(split), batch_size=batch_size, rank=rank, world_size=world_size)
+    plans = [(0, tuple(each)) for each in own]
     source: Any = map(collate.__getitem__, plans) if workers == 0 else _loader(collate, plans, workers, pin_memory)
     for item in source:
         examples, batch = _raised(item)
         yield examples, batch
+
+
+def evaluation_shares(length: int, *, batch_size: int, rank: int, world_size: int) -> list[range]:
+    """The batches of a split that a rank judges, as many on every rank (some may be empty).
+
+    The split is cut into batches first, and whole batches are dealt, contiguous and in rank order: matrix kernels round
+    by the size of a batch, and so predictions would differ in their last bits between one process and several.
+    """
+    total = -(-length // batch_size)
+    own = share(total, rank=rank, world_size=world_size)
+    found = [range(each * batch_size, min(length, (each + 1) * batch_size)) for each in own]
+    return found + [range(0)] * (max(1, -(-total // world_size)) - len(found))
 
 
 def loader_processes(wanted: int | None, split: Split) -> int:

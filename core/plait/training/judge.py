@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from plait.engine.base import Engine
-from plait.evaluation import Evaluator, share
+from plait.evaluation import Evaluator
 from plait.model import Model, NeuralModel
 from plait.task import Split
 from plait.trainer import StopRequested
-from plait.training.batches import evaluation_batches, loader_processes
+from plait.training.batches import evaluation_batches, evaluation_shares, loader_processes
 
 
 def judge(
@@ -35,7 +35,7 @@ def judge(
     Raises:
         StopRequested: `stop` gave a reason.
     """
-    total, count = 0.0, 0
+    losses: list[tuple[float, int]] = []
     if isinstance(model, NeuralModel):
         engine.train(False)
         batches = evaluation_batches(
@@ -54,18 +54,17 @@ def judge(
                 moved = engine.move(batch)
                 output = engine.forward(moved)
                 if output.loss is not None and batch.count:
-                    total += float(output.loss) * batch.count
-                    count += batch.count
+                    losses.append((float(output.loss), batch.count))
                 evaluator.update(model.predict_batch(moved, engine, output), examples)
         engine.train(True)
-        total, count = float(engine.reduce(total)), int(engine.reduce(float(count)))
     else:
-        own = share(len(split), rank=engine.rank, world_size=engine.world_size)
-        for first in range(0, len(own), batch_size):
+        for own in evaluation_shares(len(split), batch_size=batch_size, rank=engine.rank, world_size=engine.world_size):
             if stop():
                 raise StopRequested
-            chunk: list[Any] = [split[index] for index in own[first : first + batch_size]]
-            evaluator.update(model.predict(chunk), chunk)
+            chunk: list[Any] = [split[index] for index in own]
+            evaluator.update(model.predict(chunk) if chunk else [], chunk)
     evaluator.reduce(engine)
     metrics = evaluator.compute()
-    return {"loss": total / count, **metrics} if count else metrics
+    every = [each for part in engine.gather(losses) for each in part]  # in the split's order, on any number of ranks
+    count = sum(terms for _, terms in every)
+    return {"loss": sum(loss * terms for loss, terms in every) / count, **metrics} if count else metrics

@@ -1,0 +1,119 @@
+"""What tests of the engines run in one process or several: a model with all that is awkward, and a short training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from plait.engine.base import Engine
+from plait.engine.deepspeed import DeepSpeedEngine
+from plait.engine.local import LocalEngine
+from plait.model import Batch, NeuralModel, Output, ParameterGroup
+from plait.options import EngineOptions
+from plait.training.optimization import GradientOptions, make_optimizer
+from plait.weights import save_tensors
+
+SGD = {"optimizer": "sgd", "learning_rate": 0.5, "momentum": 0.0, "weight_decay": 0.0, "clip": None}
+ADAMW = {"optimizer": "adamw", "learning_rate": 0.01, "weight_decay": 0.1, "clip": 1.0}
+
+
+class Awkward(NeuralModel):
+    """Tied weights, a frozen and an unused parameter, a scalar, an odd number of elements, a buffer, two groups."""
+
+    def __init__(self) -> None:
+        torch.nn.Module.__init__(self)
+        with torch.random.fork_rng():
+            torch.manual_seed(7)
+            self.table = torch.nn.Embedding(11, 5)
+            self.body = torch.nn.Linear(5, 5)
+            self.fixed = torch.nn.Linear(5, 5)
+            self.unused = torch.nn.Parameter(torch.zeros(3))
+            self.scale = torch.nn.Parameter(torch.tensor(1.5))
+            self.out = torch.nn.Linear(5, 11, bias=True)
+        self.out.weight = self.table.weight
+        self.fixed.requires_grad_(False)
+        self.register_buffer("seen", torch.zeros(()))
+
+    fit_processor = decode = None  # type: ignore[assignment]  # never asked for
+
+    def forward(self, batch: Batch) -> Output:
+        if self.training:
+            self.seen += batch.size
+        hidden = torch.tanh(self.fixed(self.body(self.table(batch["x"]))) * self.scale)
+        logits = self.out(hidden)
+        loss = torch.nn.functional.cross_entropy(logits, batch["y"]) if batch.size else None
+        return Output(loss, logits)
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        groups = super().parameter_groups()
+        return [*groups[:-1], ParameterGroup(groups[-1].name, groups[-1].parameters, False, learning_rate_scale=2.0)]
+
+
+Awkward.__abstractmethods__ = frozenset()
+
+
+def batches(steps: int, size: int = 12) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The global batches: [size] tokens and what follows them."""
+    made = torch.Generator().manual_seed(3)
+    return [tuple(torch.randint(0, 11, (2, size), generator=made)) for _ in range(steps)]  # type: ignore[misc]
+
+
+def part(x: torch.Tensor, y: torch.Tensor) -> Batch:
+    return Batch({"x": x, "y": y}, len(x), len(x))
+
+
+def make(stage: int | None, trainer: dict[str, Any], **options: Any) -> tuple[Engine, Awkward, torch.optim.Optimizer]:
+    """An engine that is ready to train; stage None: the local one."""
+    average = trainer.pop("average", None)
+    settings = GradientOptions(**trainer)
+    engine: Engine
+    if stage is None:
+        engine = LocalEngine(EngineOptions(device="cpu", **options))
+    else:
+        engine = DeepSpeedEngine(EngineOptions(device="cpu", zero_stage=stage, **options))
+    model = Awkward()
+    optimizer = make_optimizer(model, settings)
+    engine.setup(model, optimizer, clip=settings.clip, average=average)
+    return engine, model, optimizer
+
+
+def step(engine: Engine, x: torch.Tensor, y: torch.Tensor, *, micro: int = 1, poison: bool = False) -> Any:
+    """One global batch, dealt to ranks unevenly as it comes, then to `micro` micro-batches."""
+    engine.train()
+    xs, ys = (torch.tensor_split(each, engine.world_size)[engine.rank] for each in (x, y))
+    total = len(x)
+    loss_sum = 0.0
+    for a, b in zip(torch.tensor_split(xs, micro), torch.tensor_split(ys, micro), strict=True):
+        output = engine.forward(engine.move(part(a, b)))
+        loss = output.loss if len(a) else output.logits.sum() * 0.0
+        assert loss is not None
+        if poison:
+            loss = loss + float("inf")  # its gradients are finite
+        engine.backward(loss, scale=len(a) / total * engine.world_size)
+        loss_sum += float(loss.detach()) * len(a) / total
+    result = engine.step()
+    return float(engine.reduce(loss_sum)), result
+
+
+def state(engine: Engine, path: Path) -> None:
+    """Write the whole model, as `model/` would hold it."""
+    found = dict(engine.full_state_dict())
+    if engine.rank == 0:
+        save_tensors(found, path)
+
+
+def parity(folder: Path, stages: list[int | None]) -> None:
+    """SGD without and with clipping, one and two micro-batches, at each stage."""
+    for stage in stages:
+        for clip in (None, 0.05):
+            for micro in (1, 2):
+                engine, _, _ = make(stage, {**SGD, "clip": clip})
+                losses = [step(engine, x, y, micro=micro) for x, y in batches(5)]
+                state(engine, folder / f"{stage}-{clip}-{micro}.safetensors")
+                if engine.rank == 0:
+                    numbers = [[loss, float(result.gradient_norm)] for loss, result in losses]
+                    (folder / f"{stage}-{clip}-{micro}.json").write_text(json.dumps(numbers))
+                engine.close()
