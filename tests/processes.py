@@ -48,7 +48,7 @@ def run(function: str, size: int, folder: Path, *, environ: Mapping[str, str] | 
         running.append((process, stderr))
     try:
         waiting = list(running)
-        end = time.monotonic() + 240
+        end = time.monotonic() + 600  # a busy machine
         while waiting:
             for process, stderr in list(waiting):
                 if process.poll() is not None:
@@ -80,3 +80,6 @@ def _pause(process: subprocess.Popen[bytes]) -> None:
 if __name__ == "__main__":
     module, name = sys.argv[1].split(":")
     getattr(import_module(module), name)(Path(sys.argv[2]), **json.loads(sys.argv[3]))
+    from plait.engine.group import disconnect
+
+    disconnect()

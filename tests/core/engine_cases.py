@@ -117,3 +117,60 @@ def parity(folder: Path, stages: list[int | None]) -> None:
                     numbers = [[loss, float(result.gradient_norm)] for loss, result in losses]
                     (folder / f"{stage}-{clip}-{micro}.json").write_text(json.dumps(numbers))
                 engine.close()
+
+
+def elastic(folder: Path, stages: list[int], start: int, stop: int) -> None:
+    """Train from step `start` to `stop`, from the shards of whatever world wrote them at `start`."""
+    for stage in stages:
+        engine, _, optimizer = make(stage, {**ADAMW, "average": 0.9})
+        place = folder / f"stage-{stage}"
+        if start:
+            engine.load_shards(place / f"at-{start}")
+        for number, (x, y) in enumerate(batches(40)[start:stop], start=start):
+            for group in optimizer.param_groups:
+                group["lr"] = 0.01 * group["scale"] / (1 + number / 10)
+            step(engine, x, y)
+        shards = place / f"at-{stop}"
+        if engine.rank == 0:
+            shards.mkdir(parents=True, exist_ok=True)
+        engine.barrier()
+        engine.save_shards(shards)
+        state(engine, place / f"model-{stop}.safetensors")
+        with engine.averaged():
+            state(engine, place / f"average-{stop}.safetensors")
+        engine.close()
+
+
+def unequal(folder: Path, stages: list[int]) -> None:
+    """What a non-finite loss on one rank does, and generation that ends at different lengths."""
+    told: dict[str, Any] = {}
+    for stage in stages:
+        engine, _, _ = make(stage, {**SGD})
+        x, y = batches(1)[0]
+        before = {name: tensor.clone() for name, tensor in engine.full_state_dict() if name != "seen"}
+        _, result = step(engine, x, y, poison=engine.rank == engine.world_size - 1)
+        after = {name: tensor for name, tensor in engine.full_state_dict() if name != "seen"}
+        same = all(torch.equal(before[name], after[name]) for name in before)
+        _, good = step(engine, x, y)
+        told[f"poison-{stage}"] = [result.applied, same, good.applied]
+        engine.train(False)
+        made, done, lengths = x[: 1 + engine.rank], torch.zeros(()), 0
+        with torch.no_grad():
+            while not bool(engine.reduce(done, "min")):
+                logits = engine.forward(engine.move(part(made, made))).logits
+                made = logits.argmax(-1)
+                lengths += 1
+                done = torch.tensor(float(lengths >= 3 + 2 * engine.rank))
+        told[f"generated-{stage}"] = engine.gather(lengths)
+        told[f"held-{stage}"] = engine.gather(engine.held_elements())
+        engine.close()
+    if engine.rank == 0:
+        (folder / f"told-{engine.world_size}.json").write_text(json.dumps(told))
+
+
+def several(folder: Path, cases: list[tuple[str, dict[str, Any]]]) -> None:
+    """Several of the above in one start of the processes, which costs more than they do."""
+    for name, options in cases:
+        place = folder / str(options.pop("place", "."))
+        place.mkdir(parents=True, exist_ok=True)
+        {"parity": parity, "elastic": elastic, "unequal": unequal}[name](place, **options)

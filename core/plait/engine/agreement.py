@@ -64,7 +64,7 @@ def on_first(engine: Engine, answer: Callable[[], Any]) -> Any:
 
 def told_of(error: BaseException) -> dict[str, Any]:
     """An error as JSON values."""
-    body = {"type": type(error).__name__, "message": str(error)}
+    body: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
     if isinstance(error, PlaitError):
         body |= {"message": error.message, "hint": error.hint, "details": error.details}
         body["signal"] = getattr(error, "signal", None)

@@ -77,7 +77,7 @@ class DeepSpeedEngine:
             self._layout = stage_0(dict(model.named_parameters()), rank=self.rank, world_size=self.world_size)
             return
         if self.options.sync_batch_norm:
-            nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]  # torch's own
         if self.options.activation_checkpointing:
             checkpoint_activations(model)
         if self.precision is not torch.float32:

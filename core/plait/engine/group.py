@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import HashStore, PrefixStore, TCPStore
 
 from plait.engine.world import World
 from plait.errors import EngineError
@@ -42,7 +43,7 @@ class Group:
         limit = timedelta(seconds=timeout)
         if not dist.is_initialized():
             if world.size == 1:
-                dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=limit)
+                dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1, timeout=limit)
             else:
                 _connect(world, backend, limit)
         elif dist.get_world_size() != world.size or dist.get_rank() != world.rank:
@@ -50,7 +51,7 @@ class Group:
                 f"this process already is rank {dist.get_rank()} of {dist.get_world_size()} in torch.distributed, "
                 f"and {world.launcher} says {world.rank} of {world.size}"
             )
-        self._messages = None if world.size == 1 else dist.new_group(backend="gloo", timeout=_PATIENCE)
+        self._messages: Any = None if world.size == 1 else dist.new_group(backend="gloo", timeout=_PATIENCE)
 
     def gather(self, value: Any) -> list[Any]:
         """A JSON value of each rank, in rank order, on every rank. NaN and infinities pass."""
@@ -93,7 +94,7 @@ class Group:
             sent = flat.to(torch.uint8) if dtype is torch.bool else flat
             dist.broadcast(sent, src=0)
             if self.rank:
-                for tensor, part in zip(alike, sent.split([each.numel() for each in alike]), strict=True):
+                for tensor, part in zip(alike, torch.split(sent, [each.numel() for each in alike]), strict=True):
                     tensor.copy_(part.view(tensor.shape).to(dtype))
 
     def barrier(self) -> None:
@@ -103,8 +104,9 @@ class Group:
 
 
 def disconnect() -> None:
-    """Leave the other processes, at the end of this one."""
+    """Leave the other processes, at the end of this one: together, since rank 0 keeps the addresses of all."""
     if dist.is_initialized():
+        dist.barrier()
         dist.destroy_process_group()
 
 
@@ -114,14 +116,14 @@ def _connect(world: World, backend: str, limit: timedelta) -> None:
     try:
         if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
             # the agent's store outlives a restart, and with it the dead group's addresses (pytorch #135712)
-            store = dist.TCPStore(world.address, world.port, is_master=False, timeout=limit)
+            store = TCPStore(world.address, world.port, is_master=False, timeout=limit)
             attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
             dist.init_process_group(
-                backend, store=dist.PrefixStore(f"attempt{attempt}", store), rank=world.rank, world_size=world.size,
+                backend, store=PrefixStore(f"attempt{attempt}", store), rank=world.rank, world_size=world.size,
                 timeout=limit,
             )  # fmt: skip
         else:
-            store = dist.TCPStore(world.address, world.port, world.size, is_master=world.rank == 0, timeout=limit)
+            store = TCPStore(world.address, world.port, world.size, is_master=world.rank == 0, timeout=limit)
             dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=limit)
     except (RuntimeError, OSError) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -107,7 +107,7 @@ def _own_classes(registry: Registry) -> tuple[str, ...]:
     found = []
     for plugin in registry.plugins:
         if plugin.distribution == "this-program":
-            found += [entry.spec.target for entry in plugin.entries]
+            found += [str(getattr(entry.spec, "target", "")) for entry in plugin.entries]
     inside = [target for target in found if target.startswith("__main__:")]
     if inside:
         raise RecipeError(
@@ -192,7 +192,7 @@ def _run_agent(count: int, restarts: int, path: Path) -> None:
         """Ends what is left of a failed group at once, and starts no group again whose error would come again."""
 
         def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
-            result = super()._monitor_workers(worker_group)
+            result: RunResult = super()._monitor_workers(worker_group)
             if result.failures and _root(result.failures).mendable:
                 self._remaining_restarts = 0
             return result

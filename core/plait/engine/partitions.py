@@ -133,7 +133,8 @@ def stage_3(optimizer: Any, named: Mapping[str, nn.Parameter], *, rank: int) -> 
         if not parameter.requires_grad:
             own = _own_range(name, parameter, 0, rank)
             pieces = [own] if own else []
-            frozen.append(Holding(parameter.ds_tensor, tuple(pieces), tuple(pieces)))
+            part: Tensor = parameter.ds_tensor  # type: ignore[attr-defined]  # DeepSpeed's own
+            frozen.append(Holding(part, tuple(pieces), tuple(pieces)))
 
     def publish() -> None:
         # gathered copies (of small, "persistent" parameters, and of the last forward) are let go before and made again

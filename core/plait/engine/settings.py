@@ -92,9 +92,11 @@ def check(config: Mapping[str, Any], models: Models) -> None:
     """
     details = list(_faults(config, models))
     if details:
-        listed = "; ".join(f"{each['path']}: {each['message']}" for each in details)
-        hint = next((each["hint"] for each in details if each.get("hint")), None) if len(details) == 1 else None
-        raise RecipeError(f"engine.config: {listed}" if len(details) > 1 else listed, hint=hint, details=details)
+        if len(details) == 1:
+            only = details[0]
+            raise RecipeError(f"{only['path']}: {only['message']}", hint=only.get("hint"), details=details)
+        lines = (f"{e['path']}: {e['message']}" + (f"; {e['hint']}" if e.get("hint") else "") for e in details)
+        raise RecipeError(f"{len(details)} errors in engine.config:\n  " + "\n  ".join(lines), details=details)
 
 
 def deepspeed_config(options: EngineOptions, *, clip: float | None, elements: int) -> dict[str, Any]:

@@ -1,0 +1,213 @@
+"""Several processes train one recipe; one of them may die, raise, or see what the others do not."""
+
+from __future__ import annotations
+
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import plait
+from plait.engine.world import World, first_host
+from plait.errors import DataError, EngineError, NonFiniteError, RecipeError
+from tests.core.launch_cases import fit
+from tests.core.test_gradient import assert_equal, history, weights
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="DeepSpeed is for Linux")
+
+
+def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
+    """Frozen batch norm looks across no examples; 72 for training in batches of 16 leave a short last one."""
+    options = {"model": {"freeze": ["body"], "noise": 0.1}, "average": None}
+    one, two = fit(tmp_path / "one", processes=1, **options), fit(tmp_path / "two", stage=3, **options)
+    assert (two.info["processes"], two.info["engine"]) == (2, "deepspeed")
+    for name, tensor in weights(one).items():
+        torch.testing.assert_close(weights(two)[name], tensor, rtol=1e-6, atol=1e-7)
+    for before, after in zip(history(one), history(two), strict=True):
+        assert after["metrics"] == pytest.approx(before["metrics"], rel=1e-6)
+    assert plait.evaluate(two.path, two_data(), registry=plait.registry(*toys())).metrics["accuracy"] > 0.3
+    assert sorted(each.name for each in (two.path / "logs").iterdir()) == ["rank-0.txt", "rank-1.txt"]
+
+
+def two_data() -> dict[str, list[object]]:
+    from tests.toys import points
+
+    return {"test": points(40, seed=9)}
+
+
+def toys() -> tuple[type, ...]:
+    from tests.core.launch_cases import Trouble
+    from tests.toys import Points
+
+    return Points, Trouble
+
+
+def test_an_exception_of_one_rank_ends_the_run_with_its_traceback_once(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    with pytest.raises(EngineError, match=r"rank 1 failed: ValueError: a fault of rank 1 only") as raised:
+        fit(tmp_path / "run", trouble="raise")
+    assert raised.value.message.count("Traceback") == 1
+    assert "go on from the last checkpoint" in str(raised.value.hint)
+    assert time.monotonic() - begun < 120  # not the collectives' ten minutes
+    assert "a fault of rank 1 only" in (tmp_path / "run" / "logs" / "rank-1.txt").read_text()
+
+
+def test_a_killed_rank_is_named_and_the_run_resumes_to_the_same_end(tmp_path: Path) -> None:
+    """Rank 1 kills itself in the fourth step of each attempt; every attempt saves two steps more."""
+    with pytest.raises(EngineError, match=r"rank 1 was killed by signal 9 \(SIGKILL"):
+        fit(tmp_path / "run", trouble="kill")
+
+
+def test_what_the_user_can_mend_is_raised_here_as_it_was_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="row 3 is not for tokenizers") as raised:
+        fit(tmp_path / "run", trouble="data", engine={"max_restarts": 3})  # it would come again: no restart
+    assert (raised.value.hint, raised.value.exit_code) == ("mend it", 2)
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_loss_that_is_nan_on_one_rank_only_stops_all_and_names_it(tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteError, match=r"step 4: the loss is not finite on rank 1;"):
+        fit(tmp_path / "run", trouble="nan")
+    assert plait.Run.open(tmp_path / "run").status == "failed"
+
+
+def test_what_cannot_run_is_refused_before_any_process_starts(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"trainer\.batch_size=2 is smaller than engine\.processes=3"):
+        fit(tmp_path / "run", processes=3, batch_size=2)
+    with pytest.raises(EngineError, match="fp16: not on a CPU"):
+        fit(tmp_path / "run", engine={"precision": "fp16"})
+    with pytest.raises(RecipeError, match=r"engine\.config\.zero_optimization\.reduce_scater") as raised:
+        fit(tmp_path / "run", engine={"config": {"zero_optimization": {"reduce_scater": False}}})
+    assert "reduce_scatter" in str(raised.value.hint)
+    assert not (tmp_path / "run").exists()
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from plait.errors import Interrupted
+from tests.core.launch_cases import fit
+
+try:
+    fit(Path(sys.argv[1]), model={"dropout": 0.3, "noise": 0.1, "slow": float(sys.argv[2])}, resume=True)
+except Interrupted as error:
+    print(error, file=sys.stderr)
+    sys.exit(error.exit_code)
+"""
+
+
+def start(out: Path, slow: float) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", PROGRAM, str(out), str(slow)]
+    with out.with_suffix(".stderr").open("w") as stderr:
+        return subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=stderr)
+
+
+def until(condition: object, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a file exists, or the process ends."""
+    assert callable(condition)
+    while not condition() and process.poll() is None:
+        try:
+            process.wait(timeout=0.05)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def test_sigterm_saves_on_all_ranks_and_the_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    """Dropout, sample noise, averages and batch norm in two processes; the signal comes in the middle of an epoch."""
+    straight = fit(tmp_path / "straight", model={"dropout": 0.3, "noise": 0.1})
+    out = tmp_path / "stopped"
+    process = start(out, 0.5)
+    until(lambda: (out / "metrics.jsonl").is_file() and (out / "metrics.jsonl").read_text().count("\n") > 2, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=240) == 143, out.with_suffix(".stderr").read_text()
+    assert plait.Run.open(out).status == "interrupted"
+    process = start(out, 0.0)
+    assert process.wait(timeout=240) != 0  # the model's options may not change on resume
+    resumed = fit(out, model={"dropout": 0.3, "noise": 0.1, "slow": 0.5}, resume=True)
+    assert_equal(resumed, straight)
+
+
+def kill_one(logs: Path, drawn: random.Random, stop: threading.Event, killed: list[int], kills: int) -> None:
+    """SIGKILL a random rank at random moments, until there were enough kills."""
+    while not stop.wait(drawn.uniform(2.0, 9.0)) and len(killed) < kills:
+        found = [re.findall(r"process (\d+) begins", each.read_text())[-1:] for each in logs.glob("rank-*.txt")]
+        pids = [int(each[0]) for each in found if each]
+        if pids:
+            victim = drawn.choice(pids)
+            try:
+                import os
+
+                os.kill(victim, signal.SIGKILL)
+                killed.append(victim)
+            except ProcessLookupError:
+                continue
+
+
+def chaos(tmp_path: Path, *, kills: int, seed: int) -> None:
+    options = {"model": {"dropout": 0.3, "noise": 0.1, "slow": 0.3}, "epochs": 4, "save_every": 2}
+    straight = fit(tmp_path / "straight", **options)
+    killed: list[int] = []
+    drawn, number = random.Random(seed), 0
+    while len(killed) < kills:
+        out, stop = tmp_path / f"run-{number}", threading.Event()
+        thread = threading.Thread(target=kill_one, args=(out / "logs", drawn, stop, killed, kills))
+        thread.start()
+        try:
+            run = fit(out, engine={"max_restarts": kills + 1}, **options)
+        finally:
+            stop.set()
+            thread.join()
+        assert_equal(run, straight)
+        number += 1
+
+
+@pytest.mark.slow
+def test_forty_kills_end_bit_equal(tmp_path: Path) -> None:
+    chaos(tmp_path, kills=40, seed=2)
+
+
+def test_three_kills_end_bit_equal(tmp_path: Path) -> None:
+    chaos(tmp_path, kills=3, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, World()),
+        ({"RANK": "0", "WORLD_SIZE": "1"}, World()),
+        (
+            {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "a", "MASTER_PORT": "29"},
+            World(rank=3, size=4, local_rank=1, address="a", port=29, launcher="torchrun"),
+        ),
+        (
+            {"SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "3", "SLURM_LOCALID": "0", "SLURM_JOB_ID": "20007",
+             "SLURM_STEP_NODELIST": "gpu[03-04,9]"},
+            World(rank=2, size=3, address="gpu03", port=15007, launcher="slurm"),
+        ),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, World()),  # a batch script, outside srun
+        (
+            {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "1",
+             "OMPI_COMM_WORLD_LOCAL_SIZE": "2"},
+            World(rank=1, size=2, local_rank=1, local_size=2, address="127.0.0.1", port=29500, launcher="openmpi"),
+        ),
+    ],
+)  # fmt: skip
+def test_launchers_are_recognised(variables: dict[str, str], expected: World) -> None:
+    assert World.find(variables) == expected
+
+
+def test_variables_that_make_no_sense_are_named() -> None:
+    with pytest.raises(EngineError, match="this is process 4 of 4"):
+        World.find({"RANK": "4", "WORLD_SIZE": "4", "MASTER_ADDR": "a", "MASTER_PORT": "1"})
+    with pytest.raises(EngineError, match="does not say where rank 0 answers"):
+        World.find({"RANK": "0", "WORLD_SIZE": "4"})
+    with pytest.raises(EngineError, match="RANK is 'one'"):
+        World.find({"RANK": "one", "WORLD_SIZE": "4"})
+    assert first_host("big1,gpu[1-2]") == "big1"
