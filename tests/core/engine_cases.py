@@ -52,7 +52,25 @@ class Awkward(NeuralModel):
         return [*groups[:-1], ParameterGroup(groups[-1].name, groups[-1].parameters, False, learning_rate_scale=2.0)]
 
 
-Awkward.__abstractmethods__ = frozenset()
+class Deep(Awkward):
+    """Repeated blocks with dropout before the awkward rest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            layers = [torch.nn.Sequential(torch.nn.Linear(5, 5), torch.nn.Tanh(), torch.nn.Dropout(0.2)) for _ in "abc"]
+        self.blocks = torch.nn.ModuleList(layers)
+
+    def forward(self, batch: Batch) -> Output:
+        hidden = self.table(batch["x"])
+        for block in self.blocks:
+            hidden = block(hidden)
+        logits = self.out(torch.tanh(self.fixed(self.body(hidden)) * self.scale))
+        return Output(torch.nn.functional.cross_entropy(logits.float(), batch["y"]), logits)
+
+
+Awkward.__abstractmethods__ = Deep.__abstractmethods__ = frozenset()
 
 
 def batches(steps: int, size: int = 12) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -65,7 +83,9 @@ def part(x: torch.Tensor, y: torch.Tensor) -> Batch:
     return Batch({"x": x, "y": y}, len(x), len(x))
 
 
-def make(stage: int | None, trainer: dict[str, Any], **options: Any) -> tuple[Engine, Awkward, torch.optim.Optimizer]:
+def make(
+    stage: int | None, trainer: dict[str, Any], *, kind: type[Awkward] = Awkward, **options: Any
+) -> tuple[Engine, Awkward, torch.optim.Optimizer]:
     """An engine that is ready to train; stage None: the local one."""
     average = trainer.pop("average", None)
     settings = GradientOptions(**trainer)
@@ -74,7 +94,7 @@ def make(stage: int | None, trainer: dict[str, Any], **options: Any) -> tuple[En
         engine = LocalEngine(EngineOptions(device="cpu", **options))
     else:
         engine = DeepSpeedEngine(EngineOptions(device="cpu", zero_stage=stage, **options))
-    model = Awkward()
+    model = kind()
     optimizer = make_optimizer(model, settings)
     engine.setup(model, optimizer, clip=settings.clip, average=average)
     return engine, model, optimizer

@@ -10,6 +10,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from plait.engine.settings import OURS, deepspeed_config
 from plait.errors import EngineError, IntegrityError, RecipeError
 from plait.options import EngineOptions
 from plait.weights import load_tensors
-from tests.core.engine_cases import Awkward, batches, make, part, step
+from tests.core.engine_cases import Awkward, Deep, batches, make, part, step
 from tests.processes import run
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="DeepSpeed is for Linux")
@@ -113,6 +114,35 @@ def test_the_local_engine_treats_an_infinite_loss_alike() -> None:
     assert not step(engine, x, y, poison=True)[1].applied
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items() if name != "seen")
     assert step(engine, x, y)[1].applied
+
+
+@pytest.mark.parametrize("stage", [None, *STAGES])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"activation_checkpointing": True},
+        {"precision": "bf16"},
+        {"offload": "cpu"},
+        {"bucket_mb": 1e-5, "overlap": False},
+    ],
+)
+def test_where_and_how_a_step_runs_changes_no_bit_of_it(stage: int | None, options: dict[str, Any]) -> None:
+    """With dropout, AdamW and one process: against the local engine in the same precision."""
+    if ("offload" in options and not stage) or ("bucket_mb" in options and stage is None):
+        pytest.skip("an option of sharding")
+
+    def fitted(stage: int | None, **options: Any) -> dict[str, torch.Tensor]:
+        engine, _, _ = make(stage, {"optimizer": "adamw", "learning_rate": 0.01}, kind=Deep, **options)
+        torch.manual_seed(0)
+        for x, y in batches(4):
+            step(engine, x, y)
+        found = {name: tensor.clone() for name, tensor in engine.full_state_dict()}
+        engine.close()
+        return found
+
+    expected = fitted(None, **({"precision": "bf16"} if "precision" in options else {}))
+    for name, tensor in fitted(stage, **options).items():
+        assert torch.equal(tensor, expected[name]), name
 
 
 @pytest.mark.parametrize("stage", STAGES)

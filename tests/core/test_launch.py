@@ -128,8 +128,6 @@ def test_sigterm_saves_on_all_ranks_and_the_run_goes_on_bit_for_bit(tmp_path: Pa
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=240) == 143, out.with_suffix(".stderr").read_text()
     assert plait.Run.open(out).status == "interrupted"
-    process = start(out, 0.0)
-    assert process.wait(timeout=240) != 0  # the model's options may not change on resume
     resumed = fit(out, model={"dropout": 0.3, "noise": 0.1, "slow": 0.5}, resume=True)
     assert_equal(resumed, straight)
 

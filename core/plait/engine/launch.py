@@ -215,8 +215,9 @@ def _run_agent(count: int, restarts: int, path: Path) -> None:
         try:
             result = agent.run()
         except SignalException as error:
+            saved = any(path.glob("checkpoints/step-*"))
             raise Interrupted(
-                f"interrupted; a checkpoint is saved in {path}",
+                f"interrupted; a checkpoint is saved in {path}" if saved else "interrupted before the first checkpoint",
                 hint=f"go on with: plait train --out {path} --resume",
                 signal=int(error.sigval),
             ) from None

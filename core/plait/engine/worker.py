@@ -23,7 +23,7 @@ def main() -> int:
     """
     _die_with_launcher()
     from plait.engine.launch import fetch
-    from plait.errors import Interrupted, PlaitError
+    from plait.errors import PlaitError
 
     job = fetch()
     sys.path[:] = job.path
@@ -32,9 +32,7 @@ def main() -> int:
     attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     try:
         _fit(job, rank, resume=job.resume or attempt > 0)
-    except Interrupted as error:
-        return error.exit_code
-    except PlaitError as error:
+    except PlaitError as error:  # Interrupted is one: a signal to one rank ends all, and is no reason to start again
         _tell(error)
         return error.exit_code
     except BaseException as error:
