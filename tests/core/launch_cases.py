@@ -14,6 +14,8 @@ from plait.model import Batch, Output
 from plait_registry import ModelSpec
 from tests.toys import Net, NetOptions, Points, points
 
+AWKWARD: dict[str, Any] = {"model": {"dropout": 0.3, "noise": 0.1, "slow": 0.3}, "save_every": 2}
+"""What a resume has much to get wrong with; slow enough to be disturbed."""
 QUIET = {"baselines": False, "report": False, "tensorboard": False}
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from plait.errors import DataError
-from plait.weights import read_weights
+from plait.errors import DataError, IntegrityError
+from plait.weights import load_tensors, read_weights, stream_tensors
 
 
 class Bomb:
@@ -39,3 +39,25 @@ def test_a_run_is_no_file_of_weights(tmp_path: Path) -> None:
     with pytest.raises(DataError) as refused:
         read_weights(tmp_path)
     assert refused.value.hint == f"start from it with model.from={tmp_path}"
+
+
+def test_weights_that_come_one_at_a_time_are_split_when_large(tmp_path: Path) -> None:
+    tensors = {f"layer.{number}": torch.randn(4, 5) for number in range(5)}
+    tensors["tied"] = tensors["layer.4"]
+    stream_tensors(tensors.items(), tmp_path / "model.safetensors", largest=2 * 4 * 5 * 4)
+    assert sorted(each.name for each in tmp_path.iterdir()) == [
+        "model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors",
+        "model.safetensors.index.json",
+    ]  # fmt: skip
+    found = load_tensors(tmp_path / "model.safetensors")
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"layer.0": "../other.safetensors"}}')
+    with pytest.raises(IntegrityError, match="outside its directory"):
+        load_tensors(tmp_path / "model.safetensors")
+
+
+def test_few_weights_are_one_file(tmp_path: Path) -> None:
+    stream_tensors([("weight", torch.ones(3))], tmp_path / "model.safetensors")
+    assert [each.name for each in tmp_path.iterdir()] == ["model.safetensors"]
+    assert torch.equal(load_tensors(tmp_path / "model.safetensors")["weight"], torch.ones(3))
