@@ -81,10 +81,8 @@ class EngineOptions(Options):
     """Autocast type; auto is bf16 on CUDA devices that have it, fp32 elsewhere."""
     zero_stage: Literal[0, 1, 2, 3] = Field(default=0, json_schema_extra=RESUME)
     """What DeepSpeed shards: 1 optimizer state, 2 and gradients, 3 and parameters."""
-    offload: Literal["cpu", "nvme"] | None = Field(default=None, json_schema_extra=RESUME)
+    offload: Literal["cpu"] | None = Field(default=None, json_schema_extra=RESUME)
     """Where DeepSpeed keeps the optimizer's state (stage 3: parameters too) between steps; None: on the device."""
-    offload_path: str | None = Field(default=None, json_schema_extra=RESUME)
-    """The directory on an NVMe disk, for offload=nvme."""
     activation_checkpointing: bool = Field(default=False, json_schema_extra=RESUME)
     """Compute the activations of repeated blocks twice instead of keeping them: less memory, about a third slower."""
     overlap: bool | None = Field(default=None, json_schema_extra=RESUME)

@@ -208,7 +208,6 @@ def test_every_bad_key_of_the_block_is_told_with_its_path_and_what_to_use() -> N
     ("options", "said"),
     [
         ({"offload": "cpu"}, "needs sharding"),
-        ({"zero_stage": 2, "offload": "nvme", "offload_path": "/x"}, "checkpoints of state on NVMe"),
         ({"zero_stage": 2, "channels_last": True}, "keeps parameters flat"),
         ({"zero_stage": 2, "precision": "fp16"}, "not on a CPU"),
         ({"zero_stage": 2, "processes": 2}, "none started 1"),

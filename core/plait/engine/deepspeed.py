@@ -321,10 +321,6 @@ def check_options(options: EngineOptions, world: World) -> None:
             f"engine.processes={options.processes}, and {world.launcher} started {world.size}",
             hint="leave engine.processes out where a launcher starts the processes",
         )
-    if options.offload == "nvme":
-        raise EngineError(
-            "engine.offload=nvme: checkpoints of state on NVMe are not written yet", hint="use engine.offload=cpu"
-        )
     if options.offload and options.zero_stage == 0:
         raise EngineError("engine.offload needs sharding", hint="use engine.zero_stage=2, or 3 for parameters too")
     if options.channels_last is True:

@@ -79,7 +79,7 @@ class Group:
         }
         # Arithmetic on a copy: what the caller passed stays its own. gloo has no booleans.
         whole = value.detach().to(torch.uint8 if value.dtype is torch.bool else value.dtype, copy=True).contiguous()
-        dist.all_reduce(whole, op=kinds[op], group=self._messages if whole.device.type == "cpu" else None)
+        dist.all_reduce(whole, op=kinds[op])  # within the timeout: a rank that hangs must end the run
         if op == "mean":
             whole = whole / self.size
         return whole.bool() if value.dtype is torch.bool and op in ("min", "max") else whole
@@ -127,7 +127,7 @@ def _connect(world: World, backend: str, limit: timedelta) -> None:
             dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=limit)
     except (RuntimeError, OSError) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "EADDRINUSE" in said or "address already in use" in said.lower():
+        if "EADDRINUSE" in str(error) or "address already in use" in str(error).lower():
             raise EngineError(
                 f"port {world.port} on {world.address} is in use, so rank 0 cannot answer on it",
                 hint="set MASTER_PORT to a free one",

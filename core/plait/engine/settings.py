@@ -121,8 +121,6 @@ def deepspeed_config(options: EngineOptions, *, clip: float | None, elements: in
         zero["stage3_prefetch_bucket_size"] = bucket
     if options.offload is not None:
         place: dict[str, Any] = {"device": options.offload}
-        if options.offload == "nvme":
-            place["nvme_path"] = options.offload_path
         zero["offload_optimizer"] = place
         if options.zero_stage == 3:
             zero["offload_param"] = dict(place)
