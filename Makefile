@@ -24,11 +24,11 @@ help:
 
 setup: $(READY)
 
-$(READY): pyproject.toml plugins/speech/pyproject.toml plugins/vision/pyproject.toml
+$(READY): pyproject.toml plugins/nlp/pyproject.toml plugins/recommendation/pyproject.toml plugins/speech/pyproject.toml plugins/vision/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Plait needs Python >= 3.11; name one with: make PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet -e ".[deepspeed]" -e "plugins/speech[hmmlearn,synth]" -e "plugins/vision[mnist]" --group dev
+	$(BIN)/python -m pip install --quiet -e ".[deepspeed]" -e "plugins/nlp[lora,minilm]" -e plugins/recommendation -e "plugins/speech[hmmlearn,synth]" -e "plugins/vision[mnist]" --group dev
 	@touch $(READY)
 
 demo: $(READY)
@@ -55,6 +55,8 @@ bench: $(VENV)/.bench
 
 build: $(READY)
 	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m build --outdir dist plugins/nlp
+	$(BIN)/python -m build --outdir dist plugins/recommendation
 	$(BIN)/python -m build --outdir dist plugins/speech
 	$(BIN)/python -m build --outdir dist plugins/vision
 

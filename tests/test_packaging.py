@@ -16,6 +16,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DISTRIBUTIONS = {
     "plait": ROOT,
+    "plait_nlp": ROOT / "plugins" / "nlp",
+    "plait_recommendation": ROOT / "plugins" / "recommendation",
     "plait_speech": ROOT / "plugins" / "speech",
     "plait_vision": ROOT / "plugins" / "vision",
 }
@@ -33,7 +35,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_wheel_holds_its_packages_and_nothing_else(built: Path) -> None:
-    tops = {"plait": {"plait", "plait_registry"}, "plait_speech": {"plait_speech"}, "plait_vision": {"plait_vision"}}
+    tops = {name: {name} for name in DISTRIBUTIONS} | {"plait": {"plait", "plait_registry"}}
     for name, wanted in tops.items():
         with zipfile.ZipFile(next(built.glob(f"{name}-[0-9]*.whl"))) as wheel:
             files = wheel.namelist()
@@ -48,6 +50,8 @@ def test_a_wheel_holds_its_packages_and_nothing_else(built: Path) -> None:
 def test_every_module_and_template_of_the_source_is_in_the_wheel(built: Path) -> None:
     sources = {
         "plait": ["core/plait", "registry/plait_registry"],
+        "plait_nlp": ["plugins/nlp/src/plait_nlp"],
+        "plait_recommendation": ["plugins/recommendation/src/plait_recommendation"],
         "plait_speech": ["plugins/speech/src/plait_speech"],
         "plait_vision": ["plugins/vision/src/plait_vision"],
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ class Evaluation:
         split: "train", "valid" or "test".
         examples: how many were judged.
         metrics: numbers by name.
+        speed: numbers by name that depend on the machine: a real-time factor.
     """
 
     run: Path
@@ -38,12 +39,14 @@ class Evaluation:
     split: str
     examples: int
     metrics: Mapping[str, float]
+    speed: Mapping[str, float] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """What `plait evaluate --json` prints."""
         return {
             "run": str(self.run), "task": self.task, "model": self.model, "split": self.split,
             "examples": self.examples, "metrics": dict(self.metrics),
+            **({"speed": dict(self.speed)} if self.speed else {}),
         }  # fmt: skip
 
 
@@ -102,6 +105,7 @@ def evaluate(
     *,
     split: str | None = None,
     batch_size: int = 64,
+    options: Mapping[str, Any] | None = None,
     registry: Registry | None = None,
 ) -> Evaluation:
     """Judge a run's model: on its own data's split, or on other data of the same task.
@@ -109,16 +113,17 @@ def evaluate(
     Args:
         data: as in `train`; None: the data that the run was trained from, which must be unchanged.
         split: "train", "valid" or "test"; None: test where there is one, else valid.
+        options: other values of the `model` block, of those that only say how answers are found.
 
     Raises:
-        RunError: no such split, or the run has no model.
+        RunError: no such split, an option that is as it was fitted, or the run has no model.
         DataError: the data changed, or have labels that the model does not know.
     """
     from plait.judging import evaluate_run
 
     found = registry or Registry.discover()
     opened = run if isinstance(run, Run) else Run.open(Path(run))
-    return evaluate_run(opened, data, split=split, batch_size=batch_size, registry=found)
+    return evaluate_run(opened, data, split=split, batch_size=batch_size, options=options, registry=found)
 
 
 def compare(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.version import InvalidVersion, Version
 from pydantic import ValidationError
 
+from plait.afterwards import changed
 from plait.engine.agreement import agree
 from plait.errors import IntegrityError, PluginError, RunError, UnknownNameError
 from plait.sealed import publish, seal, storage, verify
@@ -39,6 +40,7 @@ class Artifact:
         task, model: ready to parse, predict and present.
         problem: what the model knows of the data.
         model_name: its registered name, with a family's variant.
+        entries: where task and model were registered.
     """
 
     spec: TaskSpec
@@ -46,6 +48,13 @@ class Artifact:
     model: Model
     problem: Problem
     model_name: str
+    entries: tuple[Entry, Entry]
+
+    def save(self, directory: Path) -> None:
+        """Write the model so that it loads anywhere."""
+        task, model = self.entries
+        data = self.task.options.as_json() | {"source": None, "limit": None}
+        save_model(directory, self.model, task=task, entry=model, problem=self.problem, data=data, seed=self.task.seed)
 
 
 def save_model(
@@ -122,10 +131,14 @@ def _write_model(
         publish(temporary, directory)
 
 
-def load_model(directory: Path, registry: Registry) -> Artifact:
+def load_model(directory: Path, registry: Registry, *, changes: Mapping[str, Any] | None = None) -> Artifact:
     """Read what `save_model` wrote: checked file by file, names looked up in the registry, nothing executed.
 
+    Args:
+        changes: other values of the `model` block, of those that may be changed afterwards.
+
     Raises:
+        RunError: one of `changes` is as it was fitted.
         IntegrityError: a file is missing or changed.
         PluginError: the plugin that the model needs is absent or older; says which pip command helps.
     """
@@ -151,6 +164,8 @@ def load_model(directory: Path, registry: Registry) -> Artifact:
             f"{directory / CARD}: options that the installed plugin does not understand: {error}",
             hint=f"the model was written with {card['plugins']}",
         ) from error
+    if changes:
+        options = changed(options, changes)
     problem: Problem = card["problem"]
     try:
         model = model_type.load(directory, options=options, problem=problem)
@@ -158,7 +173,7 @@ def load_model(directory: Path, registry: Registry) -> Artifact:
         raise IntegrityError(f"{directory}: {card['model']} could not be loaded: {error}") from error
     assert isinstance(task_entry.spec, TaskSpec)
     task = task_type(options=data, seed=card["seed"])
-    return Artifact(task_entry.spec, task, model, problem, card["model"])
+    return Artifact(task_entry.spec, task, model, problem, card["model"], (task_entry, model_entry))
 
 
 def _entry(registry: Registry, kind: str, name: str, plugins: Mapping[str, str], directory: Path) -> Entry:

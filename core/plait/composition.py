@@ -26,6 +26,7 @@ class Adapter:
     def __init__(self, name: str, *, source: str, returns: str, convert: Callable[[Any], Any]) -> None:
         self.name = name
         self.accepts: Mapping[str, str] = {source.replace("-", "_"): source}
+        self.optional: tuple[str, ...] = ()
         self.returns: Mapping[str, str] = {returns.replace("-", "_"): returns}
         self._convert = convert
 
@@ -58,13 +59,17 @@ class Composition:
         self.stages = tuple(stages)
         self.links = tuple(dict(link) for link in links)
         self.accepts: Mapping[str, str] = dict(stages[0].accepts)
+        self.optional: tuple[str, ...] = tuple(stages[0].optional)
         for stage, link in zip(stages[1:], links, strict=True):
             for port, kind in stage.accepts.items():
                 if port in link:
                     continue
                 if port in self.accepts:
+                    if port in stage.optional:
+                        continue  # it means another stage's port
                     raise CompositionError(f"two stages take a port called {port!r} from outside")
                 self.accepts = {**self.accepts, port: kind}
+                self.optional += (port,) if port in stage.optional else ()
         self.returns: Mapping[str, str] = stages[-1].returns
 
     @property
@@ -92,10 +97,13 @@ class Composition:
         given: dict[int, Mapping[str, Any]] = {}
         for position, value in enumerate(inputs):
             try:
-                given[position] = named(value, self.accepts)
+                given[position] = named(value, self.accepts, self.optional)
             except InputError as error:
                 answers[position] = Prediction(error=error.message)
-        alive = {position: {port: given[position][port] for port in self.stages[0].accepts} for position in given}
+        first = self.stages[0].accepts
+        alive = {
+            position: {port: given[position][port] for port in first if port in given[position]} for position in given
+        }
         for number, stage in enumerate(self.stages):
             results = dict(zip(alive, stage.stream(list(alive.values()), batch_size=batch_size), strict=True))
             alive = {}
@@ -113,6 +121,7 @@ class Composition:
         return {
             port: result.outputs[link[port]] if port in link else given[port]
             for port in self.stages[number + 1].accepts
+            if port in link or port in given
         }
 
     def __or__(self, other: Stage) -> Composition:
@@ -136,10 +145,13 @@ class Composition:
                 if isinstance(stage, Adapter):
                     described.append({"adapter": stage.name})
                     continue
+                described.append({"model": f"part-{number}"})
+                if stage.path is None:
+                    stage.artifact.save(temporary / f"part-{number}")
+                    continue
                 source = stage.path if (stage.path / "plait.json").is_file() else stage.path / "model"
                 verify(source)
                 shutil.copytree(source, temporary / f"part-{number}")
-                described.append({"model": f"part-{number}"})
             body = {"schema": SCHEMA, "stages": described, "links": list(self.links)}
             (temporary / COMPOSITION).write_text(json.dumps(body, indent=1), encoding="utf-8")
             seal(temporary)

@@ -20,6 +20,7 @@ from plait.layers import BLOCKS, TOP, Layer, nested, update
 from plait.options import DataOptions, EngineOptions, ModelOptions, Options, OutputOptions, TrainerOptions
 from plait_registry.registry import Entry, Registry
 from plait_registry.specs import ModelSpec, TaskSpec
+from plait_registry.targets import load
 
 if TYPE_CHECKING:
     from plait.model import Model
@@ -150,6 +151,8 @@ def resolve(layers: Iterable[Layer], registry: Registry) -> Recipe:
     engine_name = tree.get("engine.name", "auto")
     if engine_name != "auto":
         registry.engine(str(engine_name))
+    if spec.early is not None:
+        load(spec.early)(tree.get("model", {}))
     trainer_type = None if spec.trainer is None else registry.trainer(spec.trainer).resolve()
     task_type, model_type = task.resolve(), model.resolve()
     _check_variant(model, str(tree.get("model.name")), model_type)

@@ -14,6 +14,7 @@ from plait.fitting import create_run
 from plait.model import NeuralModel
 from plait.preparing import create_model, make_engine, read_splits
 from plait.randomness import set_seed
+from plait.recordings import write_recordings
 from plait.run import Run, check_free, locked, new_directory
 from plait.task import Prediction, Task
 from plait.training.judge import judge
@@ -28,18 +29,22 @@ class Demonstration:
         run: holds the model, so that it predicts, composes and loads as any run does.
         examples: the first examples of the data; empty where the run was there already.
         answers: one for each.
+        files: of each answer, the recordings by port; they lie in the run's `outputs/`.
     """
 
     run: Run
     examples: list[Any]
     answers: list[Prediction]
+    files: list[dict[str, str]]
 
     def document(self) -> dict[str, Any]:
         """What `plait run --json` prints of it: a run's document, and the predictions as `plait predict` has them."""
         shown = []
-        for number, (example, answer) in enumerate(zip(self.examples, self.answers, strict=True)):
+        answered = zip(self.examples, self.answers, self.files, strict=True)
+        for number, (example, answer, files) in enumerate(answered):
             each = {"input": getattr(example, "id", number), "prediction": answer.prediction}
-            shown.append(each if answer.scores is None else {**each, "scores": dict(answer.scores)})
+            each |= {"scores": dict(answer.scores)} if answer.scores is not None else {}
+            shown.append({**each, "files": files} if files else each)
         return {**self.run.document(), "predictions": shown}
 
 
@@ -62,7 +67,7 @@ def demonstrate(recipe: Recipe, registry: Registry, *, resume: bool = False, mos
         run = Run.open(path)
         recipe.refuse_changes(run.recipe())
         if run.status == "finished":
-            return Demonstration(run, [], [])
+            return Demonstration(run, [], [], [])
     set_seed(recipe.seed)
     task: Task = recipe.task_type(options=recipe.data, seed=recipe.seed)
     splits, source = read_splits(task, recipe, registry)
@@ -83,6 +88,10 @@ def demonstrate(recipe: Recipe, registry: Registry, *, resume: bool = False, mos
             path / "model", model, task=recipe.task, entry=recipe.model, problem=problem,
             data=recipe.data.as_json() | {"source": None, "limit": None}, seed=recipe.seed,
         )  # fmt: skip
+        files = [
+            write_recordings(answer, recipe.task_spec.returns, path / "outputs", number=number, shown="")
+            for number, answer in enumerate(answers, start=1)
+        ]
         counts = {name: len(part) for name, part in parts.items()}
         run.update(
             data={"source": source, "fingerprint": splits.fingerprint, "counts": counts, "notes": list(splits.notes)},
@@ -90,4 +99,4 @@ def demonstrate(recipe: Recipe, registry: Registry, *, resume: bool = False, mos
             seconds=round(time.monotonic() - begun, 3),
         )  # fmt: skip
     engine.close()
-    return Demonstration(run, examples, answers)
+    return Demonstration(run, examples, answers, files)

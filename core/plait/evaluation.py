@@ -60,6 +60,15 @@ class Evaluator(ABC):
             [replicates].
         """
 
+    def speed(self, seconds: float) -> dict[str, float]:
+        """Numbers that depend on the machine, such as a real-time factor, which `plait evaluate` shows beside the
+        metrics; never compared, logged or saved.
+
+        Args:
+            seconds: processor time of reading, predicting and judging the split.
+        """
+        return {}
+
     def sections(self) -> list[Section]:
         """What a report shows beside the numbers."""
         return []
@@ -92,9 +101,12 @@ class ClassPrediction:
 
     Args:
         probabilities: [classes], sums to 1, in the order of the problem's labels.
+        embedding: [width], what the model makes of the example before it decides, by which examples of classes that it
+            never saw can be compared; None where the model has none.
     """
 
     probabilities: npt.NDArray[np.floating[Any]]
+    embedding: npt.NDArray[np.floating[Any]] | None = None
 
     @property
     def index(self) -> int:

@@ -77,7 +77,7 @@ def curves(title: str, lines: Sequence[Line], *, best_step: int | None = None) -
         if len(lines) > 1 or best_step is not None:
             axes.legend()
 
-    return _drawn(draw, 4.4, 2.8)
+    return drawn(draw, 4.4, 2.8)
 
 
 def confusion_matrix(counts: npt.NDArray[np.int64], labels: Sequence[str]) -> bytes:
@@ -117,7 +117,7 @@ def confusion_matrix(counts: npt.NDArray[np.int64], labels: Sequence[str]) -> by
         axes.grid(True, which="minor")
 
     side = min(max(3.2, 1.4 + 0.38 * size), 10.0)
-    return _drawn(draw, side, side)
+    return drawn(draw, side, side)
 
 
 def reliability_diagram(
@@ -149,7 +149,7 @@ def reliability_diagram(
         lower.set_xlabel("confidence")
         lower.set_xlim(0, 1)
 
-    return _drawn(draw, 4.6, 4.2)
+    return drawn(draw, 4.6, 4.2)
 
 
 def _stacked(figure: Figure) -> tuple[Axes, Axes]:
@@ -160,7 +160,7 @@ def _stacked(figure: Figure) -> tuple[Axes, Axes]:
     return upper, lower
 
 
-def _drawn(draw: Any, width: float, height: float) -> bytes:
+def drawn(draw: Any, width: float, height: float) -> bytes:
     """What `draw` puts on a figure of `width` x `height` inches, as SVG that follows the reader's colour scheme.
 
     Drawn without pyplot: no figure outlives the call, no window system is asked for, settings are put back.

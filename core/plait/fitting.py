@@ -23,8 +23,8 @@ from plait.engine.base import Engine
 from plait.engine.world import World
 from plait.errors import DataError, Interrupted, PlaitError, RecipeError, StorageError
 from plait.evaluation import interval
-from plait.logs import Display, Listeners, Nobody, log_file
-from plait.model import Model, NeuralModel
+from plait.logs import Display, Listeners, Nobody, Unheard, log_file
+from plait.model import IterativeModel, Model, NeuralModel
 from plait.preparing import Prepared, make_engine, refuse_mixtures
 from plait.randomness import set_seed
 from plait.report import write_report
@@ -292,22 +292,27 @@ class _Fitting:
         metrics: dict[str, dict[str, float]] = {}
         intervals: dict[str, Any] = {}
         shown: Evaluator | None = None  # the report shows the last split judged: test where there is one
+
+        def judge_split(name: str) -> None:
+            nonlocal shown
+            split = splits[name]
+            if split is None or not len(split):
+                return
+            shown = task.evaluator(problem, split)
+            metrics[name] = judge(
+                model, engine, split, shown,
+                batch_size=_evaluation_batch_size(recipe), workers=recipe.trainer.workers, stop=self._signalled,
+            )  # fmt: skip
+            listeners.judged(outcome.steps if outcome else 0, name, metrics[name])
+            intervals[name] = on_first(engine, partial(save_predictions, run.path, name, shown, seed=recipe.seed))
+
+        judge_split("valid")
+        again = outcome is not None and outcome.reason != "time" and self._refit(model, splits, engine, outcome)
         save_model(
             run.path / "model", model, task=recipe.task, entry=recipe.model, problem=problem,
             data=recipe.data.as_json() | {"source": None, "limit": None}, seed=recipe.seed, engine=engine,
         )  # fmt: skip
-        for name in ("valid", "test"):
-            split = splits[name]
-            if split is None or not len(split):
-                continue
-            evaluator = task.evaluator(problem, split)
-            metrics[name] = judge(
-                model, engine, split, evaluator,
-                batch_size=_evaluation_batch_size(recipe), workers=recipe.trainer.workers, stop=self._signalled,
-            )  # fmt: skip
-            listeners.judged(outcome.steps if outcome else 0, name, metrics[name])
-            intervals[name] = on_first(engine, partial(save_predictions, run.path, name, evaluator, seed=recipe.seed))
-            shown = evaluator
+        judge_split("test")
         baselines = self._baselines(task, problem, splits) if recipe.output.baselines else {}
         seconds = round(run.info.get("seconds", 0.0) + time.monotonic() - self._begun, 3)
         stopped = outcome is not None and outcome.reason == "time"
@@ -319,7 +324,7 @@ class _Fitting:
             metrics=metrics, intervals={name: each for name, each in intervals.items() if each}, baselines=baselines,
             seconds=seconds, notes=self._notes, steps=outcome.steps if outcome else 0,
             best_step=outcome.best_step if outcome else None, reason=outcome.reason if outcome else "given weights",
-            primary=None if primary is None else primary._asdict(),
+            primary=None if primary is None else primary._asdict(), refit=again,
         )  # fmt: skip
         self._heed()
         if recipe.output.report:
@@ -327,6 +332,35 @@ class _Fitting:
             on_first(engine, lambda: self._report(document, shown))
         self._heed()
         run.update(status=status)
+
+    def _refit(self, model: Model, splits: Splits, engine: Engine, outcome: Outcome) -> bool:
+        """Fit the model once more, on `Splits.refit`, for as many iterations as it was fitted for; whether it was.
+
+        It has checkpoints of its own, so that a resumed run ends with the same model; logs are of the first fit only.
+
+        Raises:
+            StopRequested: a signal came; what was done is in a checkpoint.
+        """
+        recipe, run = self._recipe, self._run
+        if splits.refit is None or not isinstance(model, IterativeModel):
+            return False
+        checkpoints = Checkpoints(
+            run.path / "checkpoints" / "refit", engine=engine, keep_last=recipe.trainer.keep_last, warn=logger.warning
+        )
+        checkpoints.clear_leftovers()
+        assert recipe.trainer_type is not None
+        steps = {"iterations": outcome.best_step or outcome.steps}
+        known = {name: value for name, value in steps.items() if name in type(recipe.trainer).model_fields}
+        again = recipe.trainer_type(recipe.trainer.model_copy(update={**known, "max_time": None})).fit(
+            Fit(
+                model=model, engine=engine, train=splits.refit, seed=recipe.seed, evaluate=None, primary=None,
+                checkpoints=checkpoints, events=Unheard() if self._first else Nobody(), stop=self._signalled,
+            )
+        )  # fmt: skip
+        if again.reason == "signal":
+            raise StopRequested
+        self._notes.append("fitted once more on train and valid after valid was judged: test and the saved model")
+        return True
 
     def _report(self, document: Mapping[str, Any], shown: Evaluator | None) -> None:
         try:

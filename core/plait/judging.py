@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,17 @@ from plait_registry.registry import Registry
 logger = logging.getLogger("plait")
 
 
-def evaluate_run(run: Run, data: Any, *, split: str | None, batch_size: int, registry: Registry) -> Evaluation:
+def evaluate_run(
+    run: Run, data: Any, *, split: str | None, batch_size: int, registry: Registry,
+    options: Mapping[str, Any] | None = None,
+) -> Evaluation:  # fmt: skip
     """See `plait.evaluate`."""
     if not (run.path / "model").is_dir():
         raise RunError(
             f"{run.path}: the run has no model yet (its status is {run.status})",
             hint=f"go on with: plait train --out {run.path} --resume",
         )
-    artifact = load_model(run.path / "model", registry)
+    artifact = load_model(run.path / "model", registry, changes=options)
     changes: dict[str, Any] = {}
     if isinstance(data, Mapping) and "source" in data:  # the recipe's block, as `plait.train` takes it
         changes = {key: value for key, value in data.items() if key != "source"}
@@ -50,8 +54,10 @@ def evaluate_run(run: Run, data: Any, *, split: str | None, batch_size: int, reg
     for note in splits.notes:
         logger.warning(note)
     name, part = _choose(splits, split, run)
-    metrics = _judge(artifact, task, recipe, part, batch_size)
-    return Evaluation(run.path, run.task, run.model, name, len(part), metrics)
+    if data is None and name == "valid" and run.info.get("refit"):
+        logger.warning("the model was fitted once more on train and valid: these are not examples that it has not seen")
+    metrics, speed = _judge(artifact, task, recipe, part, batch_size)
+    return Evaluation(run.path, run.task, run.model, name, len(part), metrics, speed)
 
 
 def compare_runs(first: Run, second: Run, *, split: str, registry: Registry) -> dict[str, Any]:
@@ -124,12 +130,18 @@ def _choose(splits: Splits, wanted: str | None, run: Run) -> tuple[str, Split]:
     )
 
 
-def _judge(artifact: Artifact, task: Task, recipe: Recipe, part: Split, batch_size: int) -> dict[str, float]:
+def _judge(
+    artifact: Artifact, task: Task, recipe: Recipe, part: Split, batch_size: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Metrics, and how fast they were found."""
     engine = LocalEngine(_local_options(recipe))
     model = artifact.model
     if isinstance(model, NeuralModel):
         engine.setup(model, None, clip=None, average=None)
-    return judge(model, engine, part, task.evaluator(artifact.problem, part), batch_size=batch_size)
+    evaluator = task.evaluator(artifact.problem, part)
+    begun = time.process_time()  # of all threads: on a shared machine the clock would say how busy others are
+    metrics = judge(model, engine, part, evaluator, batch_size=batch_size)
+    return metrics, evaluator.speed(time.process_time() - begun)
 
 
 def _local_options(recipe: Recipe) -> Any:

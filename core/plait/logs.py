@@ -21,6 +21,28 @@ from plait_registry.registry import Registry
 logger = logging.getLogger("plait")
 
 
+class Unheard:
+    """The events of a fit that nobody follows: one that repeats another fit on more data. It keeps no position."""
+
+    def started(self, *, step: int, total: int | None, unit: str) -> None: ...
+
+    def rewind(self, position: Mapping[str, Any]) -> None: ...
+
+    def position(self) -> Mapping[str, Any]:
+        return {}
+
+    def stepped(self, step: int) -> None: ...
+
+    def warned(self, message: str) -> None:
+        logger.warning(message)
+
+    def logged(self, step: int, metrics: Mapping[str, float]) -> None: ...
+
+    def evaluated(self, step: int, split: str, metrics: Mapping[str, float]) -> None: ...
+
+    def saved(self, step: int, checkpoint: Path) -> None: ...
+
+
 class Listeners:
     """The events of one fit, told to everybody who listens. It carries no state of its own."""
 
@@ -90,27 +112,12 @@ class Listeners:
             logger.warning(warning)
 
 
-class Nobody:
-    """The events of a fit on a rank that leaves them to rank 0."""
-
-    def started(self, *, step: int, total: int | None, unit: str) -> None: ...
-
-    def rewind(self, position: Mapping[str, Any]) -> None: ...
-
-    def position(self) -> Mapping[str, Any]:
-        return {}
-
-    def stepped(self, step: int) -> None: ...
+class Nobody(Unheard):
+    """The events of a fit on a rank that leaves all of them, and the run's own, to rank 0."""
 
     def warned(self, message: str) -> None: ...
 
-    def logged(self, step: int, metrics: Mapping[str, float]) -> None: ...
-
-    def evaluated(self, step: int, split: str, metrics: Mapping[str, float]) -> None: ...
-
     def judged(self, step: int, split: str, metrics: Mapping[str, float]) -> None: ...
-
-    def saved(self, step: int, checkpoint: Path) -> None: ...
 
     def fit_started(self, recipe: Mapping[str, Any]) -> None: ...
 

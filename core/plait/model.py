@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from plait.errors import InputError
+from plait.live import Live
 from plait.options import ModelOptions
 from plait.randomness import seeded
 from plait.task import Problem, Split
@@ -35,14 +37,22 @@ class Model(ABC):
     options: ModelOptions
     problem: Problem
 
+    ahead: ClassVar[int] = 1
+    """How many batches of inputs are worth having at once: more than one where `predict_all` sorts them by length."""
+
     @classmethod
     @abstractmethod
     def create(cls, *, options: Any, problem: Problem, train: Split | None, seed: int) -> Self:
         """A model ready to be fitted on `train`."""
 
     @abstractmethod
-    def predict(self, examples: Sequence[Any]) -> list[Any]:
-        """One prediction for each example, in order."""
+    def predict(self, examples: Sequence[Any]) -> Sequence[Any]:
+        """One prediction for each example, in order; a list, or columns that look like one."""
+
+    def predict_all(self, examples: Sequence[Any], *, batch_size: int) -> list[Any]:
+        """The same for any number of examples, at most `batch_size` of them at a time."""
+        parts = (examples[first : first + batch_size] for first in range(0, len(examples), batch_size))
+        return [each for part in parts for each in self.predict(part)]
 
     @abstractmethod
     def save(self, directory: Path) -> None:
@@ -52,6 +62,17 @@ class Model(ABC):
     @abstractmethod
     def load(cls, directory: Path, *, options: Any, problem: Problem) -> Self:
         """Read what `save` wrote; `options` and `problem` are those it was created with."""
+
+    def live(self) -> Live:
+        """Answer for one input while it arrives.
+
+        Raises:
+            InputError: the model, or this one with its options, needs the whole input.
+        """
+        raise InputError(
+            f"{self.options.name} needs its whole input; it cannot answer while one arrives",
+            hint="predict from a whole input, without --live",
+        )
 
     def start_from(self, other: Model) -> list[str]:
         """Take over what fits from a fitted model of the same class (`model.from=RUN`); say what did not fit."""
@@ -128,6 +149,24 @@ class Output(NamedTuple):
 class Processor(ABC):
     """Preprocessing, fitted once and saved with the weights: tokenizer, transform, features. Small and picklable,
     since loader processes get a copy."""
+
+    def units(self, train: Split) -> Split:
+        """What an epoch of training visits, one by one: by default the examples of the training split.
+
+        A recommender may visit interactions or windows where the split has users, a language model packed blocks. The
+        gradient trainer counts its epochs, batches and examples in these units and hands them to `collate`; evaluation
+        collates the examples of its split. Depends on `train` only, and is the same on every rank; what is to
+        differ from epoch to epoch (a crop, negatives) is drawn from keys in `collate`. A split in memory says so with
+        an attribute `in_memory = True`.
+        """
+        return train
+
+    def lengths(self, examples: Split) -> Sequence[int] | None:
+        """How long each example (or unit) is, in any measure, where batches of like length save padding.
+
+        Training then draws its batches from neighbours in length, and predicting sorts; None: length does not matter.
+        """
+        return None
 
     @abstractmethod
     def collate(self, examples: Sequence[Any], keys: Sequence[Key], *, training: bool) -> Batch:
@@ -216,6 +255,17 @@ class NeuralModel(Model, nn.Module):
         keys = [Key(0, 0, index) for index in range(len(examples))]
         with torch.inference_mode():
             return self.predict_batch(engine.move(self.processor.collate(examples, keys, training=False)), engine)
+
+    def predict_all(self, examples: Sequence[Any], *, batch_size: int) -> list[Any]:
+        lengths = self.processor.lengths(examples) if len(examples) > batch_size else None
+        if lengths is None:
+            return super().predict_all(examples, batch_size=batch_size)
+        order = np.argsort(-np.asarray(lengths), kind="stable").tolist()  # longest first: too large a batch fails early
+        found = super().predict_all([examples[index] for index in order], batch_size=batch_size)
+        answers: list[Any] = [None] * len(examples)
+        for index, answer in zip(order, found, strict=True):
+            answers[index] = answer
+        return answers
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Matrices and kernels decay; biases and the scales of normalisation (one dimension or less) do not."""

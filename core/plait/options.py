@@ -10,6 +10,8 @@ RESUME: dict[str, JsonValue] = {"may_change_on_resume": True}
 """Put into a field's `json_schema_extra` where a run may be resumed with another value of it."""
 PATH: dict[str, JsonValue] = {"is_path": True}
 """For a field whose text may be a path: a run's recipe keeps it absolute, so that it holds in any working directory."""
+AFTERWARDS: dict[str, JsonValue] = {"may_change_afterwards": True}
+"""For a field of a model's block that only says how answers are found: `plait predict RUN --set` may change it."""
 
 
 class Options(BaseModel):

@@ -53,6 +53,7 @@ def plait_ports() -> list[PortSpec]:
         "embedding": "A vector.",
         "history": "What a user did, in order.",
         "ranking": "Items in order of preference.",
+        "number": "A number.",
     }
     return [PortSpec(name=name, summary=summary) for name, summary in summaries.items()]
 

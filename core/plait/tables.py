@@ -39,11 +39,15 @@ class Table:
         path: the file.
         data: one column a field; fields that are optional and absent have none.
         lines: where each row begins, counted from 1, where reading has found that out; `where` looks it up else.
+        encoding: of its text.
+        header: whether its first line names the columns.
     """
 
     path: Path
     data: pa.Table
     lines: np.ndarray | None = None
+    encoding: str = "utf-8"
+    header: bool = True
 
     def __len__(self) -> int:
         rows: int = self.data.num_rows
@@ -68,11 +72,11 @@ class Table:
         if self.lines is not None:
             return {row: f"{self.path}:{self.lines[row]}" for row in wanted}
         found: dict[int, str] = {}
-        for row, (line, _) in enumerate(csv_records(self.path, kind)):  # row 0 is the header
+        for row, (line, _) in enumerate(csv_records(self.path, kind, self.encoding), start=-int(self.header)):
             if len(found) == len(wanted):
                 break
-            if row - 1 == wanted[len(found)]:
-                found[row - 1] = f"{self.path}:{line}"
+            if row == wanted[len(found)]:
+                found[row] = f"{self.path}:{line}"
         return found
 
 
@@ -84,6 +88,8 @@ def read_table(
     fields: Mapping[str, str] | None = None,
     types: Mapping[str, pa.DataType] | None = None,
     allow_null: bool = False,
+    encoding: str = "utf-8",
+    columns: Sequence[str] | None = None,
 ) -> Table:
     """Read the columns that a task needs from a CSV, TSV, JSONL or Parquet file.
 
@@ -95,10 +101,12 @@ def read_table(
         fields: the column of a field where its name is another: {"image": "file_name"} (the option `data.fields`).
         types: what to read a field as: {"rating": pyarrow.float64()}.
         allow_null: leave null and NaN in required fields to the caller, who may have to skip such rows.
+        encoding: of CSV, TSV and JSONL, by Python's name for it.
+        columns: the names of a CSV or TSV file's columns, where its first line is a row already.
 
     Raises:
         DataError: names the file, the line and the field: a missing or duplicate column, a ragged or broken line, bytes
-            that are not UTF-8, a null in a required field, values of several types, no rows at all.
+            that are not of the encoding, a null in a required field, values of several types, no rows at all.
     """
     path = Path(path)
     kind = _format(path)
@@ -106,8 +114,13 @@ def read_table(
     with _opened(path):
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty (0 bytes)")
-        read = {"CSV": _read_csv, "TSV": _read_csv, "JSONL": _read_jsonl, "Parquet": _read_parquet}[kind]
-        table = read(path, wanted, frozenset(required) | frozenset(fields or {}), dict(types or {}))
+        needed, kinds = frozenset(required) | frozenset(fields or {}), dict(types or {})
+        if kind == "Parquet":
+            table = _read_parquet(path, wanted, needed, kinds)
+        elif kind == "JSONL":
+            table = _read_jsonl(path, wanted, needed, kinds, encoding)
+        else:
+            table = _read_csv(path, wanted, needed, kinds, encoding, columns)
     if not len(table):
         raise DataError(f"{path} has no rows")
     if not allow_null:
@@ -218,45 +231,54 @@ def _check_null(table: Table, field: str, column: str) -> None:
 # CSV and TSV
 
 
-def _read_csv(path: Path, wanted: Mapping[str, str], needed: frozenset[str], types: dict[str, pa.DataType]) -> Table:
+def _read_csv(
+    path: Path, wanted: Mapping[str, str], needed: frozenset[str], types: dict[str, pa.DataType], encoding: str,
+    columns: Sequence[str] | None,
+) -> Table:  # fmt: skip
     import pyarrow as pa
     from pyarrow import csv as arrow
 
     kind = TABLE_SUFFIXES[path.suffix.lower()]
-    line, header = next(csv_records(path, kind), (0, []))
+    line, header = next(csv_records(path, kind, encoding), (0, []))
     if not line:
         raise DataError(f"{path} is empty: it has no header")
+    if columns is not None:
+        if len(columns) != len(header):
+            raise DataError(f"{path}:{line}: {len(header)} cells, {len(columns)} columns are named", hint="name all")
+        header = list(columns)
     present = _present(path, wanted, needed, header, line)
     as_read = {column: types.get(field, pa.string()) for field, column in present.items()}
     delimiter, quote = ("\t", False) if kind == "TSV" else (",", '"')
     try:
         data = arrow.read_csv(
             path,
-            read_options=arrow.ReadOptions(block_size=_BLOCK),
+            read_options=arrow.ReadOptions(block_size=_BLOCK, column_names=columns, encoding=encoding),
             parse_options=arrow.ParseOptions(delimiter=delimiter, quote_char=quote, newlines_in_values=bool(quote)),
             convert_options=arrow.ConvertOptions(
                 include_columns=list(as_read), column_types=as_read, null_values=[], strings_can_be_null=False
             ),
         )
     except pa.ArrowInvalid as error:
-        explain_csv(path, kind, header, as_read, str(error))
+        explain_csv(path, kind, header, as_read, str(error), encoding)
     if quote and count_quotes(path) % 2:  # pyarrow takes the whole rest of the file as one cell without a word
-        for _ in csv_records(path, kind):
+        for _ in csv_records(path, kind, encoding):
             pass
-    return Table(path, data.rename_columns(list(present)))
+    return Table(path, data.rename_columns(list(present)), encoding=encoding, header=columns is None)
 
 
 # JSONL
 
 
-def _read_jsonl(path: Path, wanted: Mapping[str, str], needed: frozenset[str], types: dict[str, pa.DataType]) -> Table:
+def _read_jsonl(
+    path: Path, wanted: Mapping[str, str], needed: frozenset[str], types: dict[str, pa.DataType], encoding: str
+) -> Table:
     import pyarrow as pa
 
     kinds: dict[str, tuple[str, int]] = {}
     chunks: dict[str, list[pa.Array]] = {field: [] for field in wanted}
     pending: dict[str, list[Any]] = {field: [] for field in wanted}
     lines: list[int] = []
-    for line, row in _json_rows(path):
+    for line, row in _json_rows(path, encoding):
         if not lines:  # later rows that lack the field are nulls, with their line
             _present(path, wanted, needed, list(row), line)
         lines.append(line)
@@ -278,8 +300,8 @@ def _read_jsonl(path: Path, wanted: Mapping[str, str], needed: frozenset[str], t
     return Table(path, pa.table(columns), np.asarray(lines, dtype=np.int64))
 
 
-def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for line, text in enumerate(text_lines(path), start=1):
+def _json_rows(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, dict[str, Any]]]:
+    for line, text in enumerate(text_lines(path, encoding), start=1):
         if not text.strip():
             continue
         try:

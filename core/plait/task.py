@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from plait.errors import InputError
 from plait.options import DataOptions
 
 if TYPE_CHECKING:
@@ -20,7 +21,11 @@ Problem = Mapping[str, Any]
 
 
 class Split(Protocol):
-    """One part of the data: it has a length and examples by position. A columnar split also has `table(columns)`."""
+    """One part of the data: it has a length and examples by position.
+
+    A columnar split also has `table(columns)`, a pyarrow table, and may have `take(indices)`: the examples at these
+    positions as one sequence that shares its columns, where a Python object for each would cost more than the step.
+    """
 
     def __len__(self) -> int: ...
 
@@ -33,7 +38,9 @@ class Splits:
 
     Args:
         train, valid, test: the parts; None where the data have no such part. Example types may differ between them.
-        context: what judging needs beside the examples (a catalogue, seen items).
+        refit: what a model fitted by iteration is fitted on once more, after it was judged on `valid`: train and valid
+            together. That model is judged on `test` and saved. None: nothing of the kind. Models fitted by gradients,
+            whose epochs `valid` has chosen, leave it alone.
         fingerprint: a hash of the data that training sees; a run refuses to resume on other data.
         index: a table with one row an example, columns `id` and `split`; saved in the run.
         notes: what a reader must know: counts of skipped examples, examples shared by two splits, synthetic data.
@@ -42,7 +49,7 @@ class Splits:
     train: Split | None = None
     valid: Split | None = None
     test: Split | None = None
-    context: Any = None
+    refit: Split | None = None
     fingerprint: str = ""
     index: pa.Table | None = None
     notes: tuple[str, ...] = ()
@@ -113,6 +120,17 @@ class Task(ABC):
             InputError: what is wrong with this input.
         """
 
+    def pieces(self, source: Any, problem: Problem) -> Iterator[Any]:
+        """One input as it arrives, in the pieces that `Live.accept` takes: for tasks whose input has a time.
+
+        Args:
+            source: a path; an open binary file, which may be a pipe; or pieces from Python.
+
+        Raises:
+            InputError: the task takes whole inputs only, or what is wrong with this one.
+        """
+        raise InputError(f"{type(self).__name__} takes whole inputs; none arrives in pieces")
+
     @abstractmethod
     def present(self, prediction: Any, problem: Problem) -> Prediction:
         """What a model predicted, as a user and the next predictor see it."""
@@ -121,6 +139,15 @@ class Task(ABC):
 def select(split: Split, indices: Iterable[int]) -> Split:
     """The part of a split at `indices`, in that order, without copying examples; a range costs no memory."""
     return _Selection(split, indices if isinstance(indices, range) else list(indices))
+
+
+def examples_at(split: Split, indices: Sequence[int]) -> Sequence[Any]:
+    """The examples at `indices`, in that order: by the split's `take` where it has one, else one by one."""
+    take = getattr(split, "take", None)
+    if take is None:
+        return [split[index] for index in indices]
+    taken: Sequence[Any] = take(indices)
+    return taken
 
 
 class _Selection(Sequence[Any]):
@@ -134,6 +161,10 @@ class _Selection(Sequence[Any]):
         if isinstance(index, slice):
             return [self._split[each] for each in self._indices[index]]
         return self._split[self._indices[index]]
+
+    def take(self, indices: Sequence[int]) -> Sequence[Any]:
+        """The examples at positions of the selection, as the split itself gives them."""
+        return examples_at(self._split, [self._indices[index] for index in indices])
 
     def table(self, columns: Sequence[str]) -> pa.Table:
         """The rows of a columnar split."""

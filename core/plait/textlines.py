@@ -21,12 +21,15 @@ def count_quotes(path: Path) -> int:
         return sum(block.count(b'"') for block in iter(lambda: file.read(_BLOCK), b""))
 
 
-def text_lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file with their ends, as the csv module wants them; a byte order mark is dropped.
+def text_lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
+    """The lines of a file with their ends, as the csv module wants them; UTF-8's byte order mark is dropped.
 
     Raises:
-        DataError: names the line that is not UTF-8.
+        DataError: names the line that is not UTF-8, or not of the encoding.
     """
+    if encoding != "utf-8":
+        yield from _lines_of(path, encoding)
+        return
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
@@ -38,16 +41,29 @@ def text_lines(path: Path) -> Iterator[str]:
                 ) from error
 
 
-def csv_records(path: Path, kind: str) -> Iterator[tuple[int, list[str]]]:
+def _lines_of(path: Path, encoding: str) -> Iterator[str]:
+    number = 0
+    with path.open(encoding=encoding, newline="") as file:
+        try:
+            for number, line in enumerate(file, start=1):  # noqa: B007  # the handler says how far it came
+                yield line
+        except UnicodeError as error:
+            raise DataError(
+                f"{path}:{number + 1}: not {encoding}, here or soon after: {error}",
+                hint="state the encoding that the file has",
+            ) from error
+
+
+def csv_records(path: Path, kind: str, encoding: str = "utf-8") -> Iterator[tuple[int, list[str]]]:
     """The line where each record of a CSV or TSV file begins, and its cells; empty lines are no records.
 
     Raises:
         DataError: names the line that is not CSV.
     """
     reader = (
-        csv.reader(text_lines(path), strict=True)
+        csv.reader(text_lines(path, encoding), strict=True)
         if kind == "CSV"
-        else csv.reader(text_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE)
+        else csv.reader(text_lines(path, encoding), delimiter="\t", quoting=csv.QUOTE_NONE)
     )
     line = 1
     while True:
@@ -66,7 +82,9 @@ def csv_records(path: Path, kind: str) -> Iterator[tuple[int, list[str]]]:
         line = reader.line_num + 1
 
 
-def explain_csv(path: Path, kind: str, header: list[str], types: Mapping[str, pa.DataType], found: str) -> NoReturn:
+def explain_csv(
+    path: Path, kind: str, header: list[str], types: Mapping[str, pa.DataType], found: str, encoding: str = "utf-8"
+) -> NoReturn:
     """Say on which line the file that pyarrow refused is wrong.
 
     Args:
@@ -79,7 +97,7 @@ def explain_csv(path: Path, kind: str, header: list[str], types: Mapping[str, pa
     import pyarrow as pa
 
     typed = [(header.index(column), column, type_) for column, type_ in types.items() if type_ != pa.string()]
-    for line, record in csv_records(path, kind):
+    for line, record in csv_records(path, kind, encoding):
         if len(record) != len(header):
             raise DataError(
                 f"{path}:{line}: {len(record)} cells where the header has {len(header)} columns",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from plait_registry.errors import TargetError, did_you_mean
-from plait_registry.specs import DatasetSpec, PortSpec, Spec
+from plait_registry.specs import DatasetSpec, ModelSpec, PortSpec, Spec
 from plait_registry.targets import Location, blame, describe, load, locate, remedy
 
 if TYPE_CHECKING:
@@ -41,6 +41,11 @@ class Entry:
         return self.spec.modality if isinstance(self.spec, Spec) else None
 
     @property
+    def requires(self) -> str | None:
+        """What pip installs to have what it needs; None where it needs no extra."""
+        return self.spec.requires if isinstance(self.spec, ModelSpec | DatasetSpec) else None
+
+    @property
     def qualified(self) -> str:
         """ "distribution:name", which chooses this entry where another distribution offers the same name."""
         return f"{self.distribution}:{self.name}"
@@ -67,8 +72,8 @@ class Entry:
             raise
         except BaseException as error:
             place, hint = blame(error, module), remedy(error, module=module, distribution=self.distribution)
-            if isinstance(self.spec, DatasetSpec) and self.spec.requires and isinstance(error, ModuleNotFoundError):
-                hint = f'pip install "{self.spec.requires}"'
+            if self.requires and isinstance(error, ModuleNotFoundError) and _is_foreign(error, module):
+                hint = f'pip install "{self.requires}"'
             if place is None and isinstance(error, AttributeError) and module in sys.modules:
                 place = getattr(sys.modules[module], "__file__", None)
                 hint = did_you_mean(attribute, vars(sys.modules[module]))
@@ -121,6 +126,11 @@ class Plugin:
         if self.status == "ok":
             return text
         return f"{text} {'failed' if self.status == 'failed' else 'is disabled'}: {self.reason}"
+
+
+def _is_foreign(error: ModuleNotFoundError, module: str) -> bool:
+    """Whether what was not found is neither the plugin's own nor Plait's: then an extra may bring it."""
+    return (error.name or "").partition(".")[0] not in ("", "plait", "plait_registry", module.partition(".")[0])
 
 
 def normalised(name: str) -> str:

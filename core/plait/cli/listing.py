@@ -37,7 +37,7 @@ def listing(session: Session, modality: str | None, kind: str | None, as_json: b
     if as_json:
         session.output.document([describe(entry) for entry in entries])
     else:
-        rows = [(entry.kind, entry.name, entry.summary, f"{entry.plugin} {entry.version}") for entry in entries]
+        rows = [(entry.kind, entry.name, _summary(entry), f"{entry.plugin} {entry.version}") for entry in entries]
         session.output.table(("kind", "name", "summary", "plugin"), rows)
     mention_failed(session)
 
@@ -48,6 +48,11 @@ def describe(entry: Entry) -> dict[str, Any]:
         "kind": entry.kind, "name": entry.name, "modality": entry.modality, "summary": entry.summary,
         "plugin": entry.plugin, "version": entry.version,
     }  # fmt: skip
+
+
+def _summary(entry: Entry) -> str:
+    """One line about it, and the extra that it needs."""
+    return f"{entry.summary}; needs {entry.requires}" if entry.requires else entry.summary
 
 
 def mention_failed(session: Session) -> None:

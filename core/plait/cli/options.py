@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,21 @@ def read_duration(ctx: click.Context, param: click.Parameter, text: str | None) 
     if found is None or not float(found[1]):
         raise click.BadParameter(f"{text!r} is no time; write seconds, or 90s, 10m, 2h", ctx, param)
     return float(found[1]) * _UNITS[found[2]]
+
+
+def model_values(assignments: Sequence[str]) -> Mapping[str, Any]:
+    """The `model` block of `--set model.a=b ...` for a run, whose other blocks are as they were.
+
+    Raises:
+        UsageError: another block is named.
+    """
+    from plait.layers import options_layer
+
+    values = options_layer(tuple(assignments)).values
+    if set(values) - {"model"}:
+        raise click.UsageError("--set takes model.* for a run: everything else is as it was trained")
+    block: Mapping[str, Any] = values.get("model", {})
+    return block
 
 
 def complete_tasks(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -61,5 +61,8 @@ def _demonstrate(session: Session, recipe: Recipe, *, resume: bool, as_json: boo
     answer(session, shown.run, as_json=False)
     if shown.answers:
         session.output.text()
-        rows = [(each["input"], each["prediction"]) for each in document["predictions"]]
+        rows = [
+            (each["input"], " ".join(each.get("files", {}).values()) or each["prediction"])
+            for each in document["predictions"]
+        ]
         session.output.table(("input", "prediction"), rows)

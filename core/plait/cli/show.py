@@ -82,8 +82,10 @@ def _facts(entry: Entry, registry: Registry) -> dict[str, Any]:
         facts |= {"primary_metric": None if metric is None else metric._asdict()}
     elif isinstance(spec, ModelSpec):
         facts |= {"tasks": list(spec.tasks), "trainer": spec.trainer, "defaults": dict(spec.defaults)}
+        facts["requires"] = spec.requires
     elif isinstance(spec, DatasetSpec):
         facts |= {"tasks": list(spec.tasks), "synthetic": spec.synthetic, "license": spec.license}
+        facts["requires"] = spec.requires
     elif isinstance(spec, AdapterSpec):
         facts |= {"accepts": {"value": spec.source}, "returns": {"value": spec.returns}}
     return facts
@@ -141,6 +143,8 @@ def _lines(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key in ("models", "tasks", "baselines"):
         if document.get(key):
             yield key, ", ".join(document[key])
+    if document.get("requires"):
+        yield "requires", f'pip install "{document["requires"]}"'
     for key in ("default_model", "demo_data", "license"):
         if document.get(key):
             yield key.replace("_", " "), document[key]

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from plait.config import Recipe, resolve
+from plait.demonstration import demonstrate
 from plait.errors import AmbiguousNameError, PluginError, did_you_mean
 from plait.fitting import fit_recipe
 from plait.layers import Layer, options_layer
 from plait.model import Model
+from plait.options import TrainerOptions
 from plait.predictor import Predictor
 from plait.preparing import read_splits
 from plait.run import Run
@@ -76,16 +78,19 @@ def cases(registry: Registry, distribution: str | None = None) -> list[Case]:
         for task in registry.entries("task")
         for model in registry.models_for(task.qualified)
         if wanted is None or wanted in (normalised(task.distribution), normalised(model.distribution))
-        for number, settings in _variants(model)
+        for number, settings in _variants(model, task)
     ]
     if not found:
         raise _nothing(registry, distribution)
     return found
 
 
-def _variants(model: Entry) -> list[tuple[int, Mapping[str, Any]]]:
+def _variants(model: Entry, task: Entry) -> list[tuple[int, Mapping[str, Any]]]:
+    """The model's variants that are for this task, without the word that says so."""
     assert isinstance(model.spec, ModelSpec)
-    return [*enumerate(model.spec.conformance, start=1)] or [(0, {})]
+    own = [each for each in model.spec.conformance if each.get("task") in (None, task.name, task.qualified)]
+    tiny = ({key: value for key, value in each.items() if key != "task"} for each in own)
+    return [*enumerate(tiny, start=1)] or [(0, {})]
 
 
 def _nothing(registry: Registry, distribution: str | None) -> PluginError:
@@ -126,6 +131,11 @@ class Trial:
         return self.case.model.spec
 
     @property
+    def fitted(self) -> bool:
+        """Whether the model is fitted to data; else it only predicts."""
+        return self.model_spec.trainer is not None
+
+    @property
     def module(self) -> str:
         """The module of the model, where an unexpected error is most likely from."""
         return self.model_spec.target.partition(":")[0]
@@ -134,13 +144,8 @@ class Trial:
         """The case's recipe, with `directory` as its run; nothing of the environment counts.
 
         Raises:
-            Skipped: the model only predicts.
             Failed: the task and the variant name no data, or a family names no variant.
         """
-        if self.model_spec.trainer is None:
-            raise Skipped(
-                "the model only predicts (trainer=None in its spec); `plait run TASK` predicts the demo input"
-            )
         require(
             not self.case.model_name.endswith("/*"),
             f"the family {self.case.model.name} has no conformance variant to train",
@@ -150,7 +155,7 @@ class Trial:
         settings = {"data.source": self.task_spec.demo_data, **self._tiny(), **self.case.settings, "model.name": name}
         require(
             settings["data.source"] is not None,
-            "there are no data to train on",
+            f"there are no data to {'train on' if self.fitted else 'predict for'}",
             expected="TaskSpec.demo_data (or 'data.source' in the variant) names a small registered data set",
         )
         first = Layer("conformance", {"task": _spelt(self.registry, self.case.task, self.case.task.name)})
@@ -158,8 +163,10 @@ class Trial:
         return resolve([first, options_layer((), settings)], self.registry)
 
     def _tiny(self) -> dict[str, Any]:
-        trainer: Any = self.registry.trainer(str(self.model_spec.trainer)).resolve()
-        known = {f"trainer.{name}" for name in trainer.Options.model_fields}
+        options: Any = TrainerOptions
+        if self.fitted:
+            options = self.registry.trainer(str(self.model_spec.trainer)).resolve().Options
+        known = {f"trainer.{name}" for name in options.model_fields}
         return {key: value for key, value in TINY.items() if not key.startswith("trainer.") or key in known}
 
     @cached_property
@@ -191,15 +198,16 @@ class Trial:
 
     @cached_property
     def run(self) -> Run:
-        """The case's uninterrupted run.
+        """The case's uninterrupted run; of a model that only predicts, what `plait run` makes.
 
         Raises:
             Skipped: it failed before; the check that asked first has said why.
         """
         if self._training_failed:
-            raise Skipped("needs the trained run; the check `trains` says why there is none")
+            raise Skipped("needs the run; the check `trains` says why there is none")
         self._training_failed = True
-        run = fit_recipe(self.recipe(self.directory / "whole"), self.registry)
+        recipe = self.recipe(self.directory / "whole")
+        run = fit_recipe(recipe, self.registry) if self.fitted else demonstrate(recipe, self.registry).run
         self._training_failed = False
         return run
 

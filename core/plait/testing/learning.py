@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ FALLING = ("loss",)
 
 def learns(trial: Trial) -> None:
     """Gradients learn a handful of examples by heart; iterations never lose what they gain and beat chance."""
+    if not trial.fitted:
+        raise Skipped("the model only predicts (trainer=None in its spec)")
     model = trial.model
     if isinstance(model, NeuralModel):
         _overfits(trial)
@@ -46,9 +49,10 @@ def _overfits(trial: Trial) -> None:
     recipe = trial.recipe(trial.directory)
     engine = make_engine(recipe, trial.registry)
     model: Any = create_model(recipe, trial.problem, trial.splits, engine, None)
-    indices = np.linspace(0, len(trial.train) - 1, min(HANDFUL, len(trial.train))).astype(int)
+    units = model.processor.units(trial.train)
+    indices = np.linspace(0, len(units) - 1, min(HANDFUL, len(units))).astype(int)
     keys = [Key(0, 0, int(index)) for index in indices]
-    batch = engine.move(model.processor.collate([trial.train[key.index] for key in keys], keys, training=False))
+    batch = engine.move(model.processor.collate([units[key.index] for key in keys], keys, training=False))
     options = recipe.trainer if isinstance(recipe.trainer, GradientOptions) else GradientOptions()
     options = options.model_copy(update={"weight_decay": 0.0, "l1": 0.0, "l2": 0.0})
     engine.setup(model, make_optimizer(model, options), clip=options.clip, average=None)
@@ -124,7 +128,7 @@ def _beats_chance(trial: Trial) -> None:
     )
 
 
-def _score(trial: Trial, split: Split, predictions: list[Any]) -> float:
+def _score(trial: Trial, split: Split, predictions: Sequence[Any]) -> float:
     evaluator = trial.task.evaluator(trial.predictor.artifact.problem, split)
     evaluator.update(predictions, [split[index] for index in range(len(split))])
     primary = trial.task_spec.primary_metric

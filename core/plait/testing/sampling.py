@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 def batches(trial: Trial) -> None:
     """A batch is a function of examples and keys, and may be empty; preprocessing survives JSON and processes."""
     model = trial.model
-    if not isinstance(model, NeuralModel):
+    if not trial.fitted or not isinstance(model, NeuralModel):
         raise Skipped("the model has no batches: it is no NeuralModel")
-    processor, count = model.processor, min(4, len(trial.train))
-    examples, keys = [trial.train[index] for index in range(count)], [Key(0, 1, index) for index in range(count)]
+    processor = model.processor
+    units = processor.units(trial.train)
+    count = min(4, len(units))
+    examples, keys = [units[index] for index in range(count)], [Key(0, 1, index) for index in range(count)]
 
     def made(by: Any, seed: int) -> Batch:
         with seeded(seed):

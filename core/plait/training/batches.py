@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from plait.errors import PlaitError, RecipeError
 from plait.evaluation import share
 from plait.model import Batch, Key, Processor
-from plait.task import Split
+from plait.task import Split, examples_at
+
+_POOL = 50  # batches whose examples are sorted together: enough for little padding, few enough to stay well mixed
 
 Plan = tuple[int, tuple[int, ...]]
 """One micro-batch: its epoch, and the positions of its examples in the split."""
@@ -31,12 +33,13 @@ class Order:
     """The sequence of batches of a training run, as arithmetic.
 
     Args:
-        examples: size of the training split.
+        examples: what an epoch visits: the processor's units of the training split.
         epochs: passes over it.
         batch_size: examples of the global batch; an epoch's last one may be short.
         micro_batch_size: examples of one forward on one rank; None: the rank's whole share.
         rank, world_size: which part this process computes.
         max_steps: optimizer steps at most.
+        lengths: of the examples, where batches are to be of like length; None: batches are drawn without regard to it.
     """
 
     examples: int
@@ -47,6 +50,7 @@ class Order:
     rank: int = 0
     world_size: int = 1
     max_steps: int | None = None
+    lengths: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < self.world_size:
@@ -65,8 +69,22 @@ class Order:
         return total if self.max_steps is None else min(total, self.max_steps)
 
     def permutation(self, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """The order of an epoch's examples."""
-        return np.random.default_rng((self.seed, epoch)).permutation(self.examples)
+        """The order of an epoch's examples.
+
+        With `lengths`, each pool of 50 batches is sorted by length and cut into batches, which are then shuffled; the
+        short last batch stays last.
+        """
+        generator = np.random.default_rng((self.seed, epoch))
+        order = generator.permutation(self.examples)
+        if self.lengths is None:
+            return order
+        lengths, pool = np.asarray(self.lengths), _POOL * self.batch_size
+        for first in range(0, len(order), pool):
+            part = order[first : first + pool]
+            order[first : first + pool] = part[np.argsort(lengths[part], kind="stable")]
+        whole = len(order) // self.batch_size * self.batch_size
+        batches = order[:whole].reshape(-1, self.batch_size)
+        return np.concatenate([batches[generator.permutation(len(batches))].reshape(-1), order[whole:]])
 
     def steps(self, start: int) -> Iterator[list[Plan]]:
         """From step `start` on: the micro-batches of this rank, as many on every rank (some may be empty)."""
@@ -103,7 +121,7 @@ def training_batches(
 
 def evaluation_batches(
     split: Split, processor: Processor, *, batch_size: int, rank: int, world_size: int, workers: int, pin_memory: bool
-) -> Iterator[tuple[list[Any], Batch]]:
+) -> Iterator[tuple[Sequence[Any], Batch]]:
     """Examples of this rank's part of a split and their batch, as many batches on every rank (some may be empty)."""
     collate = _Collate(split, processor, 0, training=False, keep_examples=True)
     own = evaluation_shares(len(split), batch_size=batch_size, rank=rank, world_size=world_size)
@@ -152,7 +170,7 @@ class _Collate(Dataset[Any]):
     def __getitem__(self, plan: Plan) -> Any:
         epoch, indices = plan
         try:
-            examples = [self._split[index] for index in indices]
+            examples = examples_at(self._split, indices)
             keys = [Key(self._seed, epoch, index) for index in indices]
             batch = self._processor.collate(examples, keys, training=self._training)
         except PlaitError as error:

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 
 from plait.checkpoint import Checkpoint
+from plait.engine.agreement import together
 from plait.engine.base import StepResult
-from plait.errors import NonFiniteError
+from plait.errors import DataError, NonFiniteError
 from plait.model import Batch
+from plait.task import Split
 from plait.trainer import Fit, Outcome, StopRequested, Trainer
 from plait.training.batches import Order, loader_processes, training_batches
 from plait.training.optimization import GradientOptions, make_optimizer, schedule, set_learning_rate
@@ -25,7 +27,7 @@ class Position:
 
     Args:
         step: optimizer steps done.
-        examples: training examples seen, on all ranks.
+        examples: training examples (the processor's units) seen, on all ranks.
         skipped: steps in a row with a non-finite loss or gradient.
         loss, steps: the sum and number of step losses since the last log line.
         selection: the best evaluation.
@@ -47,11 +49,8 @@ class GradientTrainer(Trainer):
 
     def fit(self, fit: Fit) -> Outcome:
         options, model, engine, events = self.options, fit.model, fit.engine, fit.events
-        order = Order(
-            examples=len(fit.train), epochs=options.epochs, max_steps=options.max_steps, seed=fit.seed,
-            batch_size=options.batch_size, micro_batch_size=options.micro_batch_size,
-            rank=engine.rank, world_size=engine.world_size,
-        )  # fmt: skip
+        with together(engine):
+            units, order = self._order(fit)
         total = order.total_steps
         optimizer = make_optimizer(model, options)
         engine.setup(model, optimizer, clip=options.clip, average=options.average)
@@ -59,8 +58,8 @@ class GradientTrainer(Trainer):
         events.started(step=at.step, total=total, unit="step")
         reason = self._evaluate(fit, order, at) if at.step else None  # an evaluation that a stop had cut off
         batches: Iterator[list[Batch]] = training_batches(
-            fit.train, model.processor, order, start=at.step,
-            workers=loader_processes(options.workers, fit.train), pin_memory=engine.device.type == "cuda",
+            units, model.processor, order, start=at.step,
+            workers=loader_processes(options.workers, units), pin_memory=engine.device.type == "cuda",
         )  # fmt: skip
         engine.train()
         while reason is None and at.step < total:
@@ -92,6 +91,21 @@ class GradientTrainer(Trainer):
             self._save(fit, at)
         best = self._select(fit, at) if reason != "signal" else at.step
         return Outcome(reason or "done", at.step, at.examples, best)
+
+    def _order(self, fit: Fit) -> tuple[Split, Order]:
+        """What an epoch visits, and in which order."""
+        options, model, engine = self.options, fit.model, fit.engine
+        units = model.processor.units(fit.train)
+        if not len(units):
+            raise DataError(
+                f"{model.options.name} finds nothing to learn in the {len(fit.train)} training examples",
+                hint="see what the model needs of an example: plait show MODEL",
+            )
+        return units, Order(
+            examples=len(units), epochs=options.epochs, max_steps=options.max_steps, seed=fit.seed,
+            batch_size=options.batch_size, micro_batch_size=options.micro_batch_size,
+            rank=engine.rank, world_size=engine.world_size, lengths=model.processor.lengths(units),
+        )  # fmt: skip
 
     def _advance(self, fit: Fit, order: Order, at: Position, loss: float, result: StepResult) -> None:
         """Count the step; stop the run after too many that could not be applied."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
 from plait.engine.base import Engine
 from plait.evaluation import Evaluator
 from plait.model import Model, NeuralModel
-from plait.task import Split
+from plait.task import Split, examples_at
 from plait.trainer import StopRequested
 from plait.training.batches import evaluation_batches, evaluation_shares, loader_processes
 
@@ -61,8 +60,8 @@ def judge(
         for own in evaluation_shares(len(split), batch_size=batch_size, rank=engine.rank, world_size=engine.world_size):
             if stop():
                 raise StopRequested
-            chunk: list[Any] = [split[index] for index in own]
-            evaluator.update(model.predict(chunk) if chunk else [], chunk)
+            chunk = examples_at(split, own)
+            evaluator.update(model.predict(chunk) if own else [], chunk)
     evaluator.reduce(engine)
     metrics = evaluator.compute()
     every = [each for part in engine.gather(losses) for each in part]  # in the split's order, on any number of ranks

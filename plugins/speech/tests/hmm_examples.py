@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise, product
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
-from plait_speech.audio import Utterance
+from plait.engine.local import LocalEngine
+from plait.options import EngineOptions
+from plait_speech.audio import Utterance, read_audio
 from plait_speech.hmm.bank import HmmBank, Topology, log_arcs_of
 
 OFFSETS = {"left-right": (0, 1), "bakis": (0, 1, 2), "ergodic": None}
@@ -79,3 +85,31 @@ def tones(
         samples = 0.3 * np.sin(2 * np.pi * np.cumsum(pitch) / 8000) + 0.02 * rng.normal(size=size)
         found.append(Utterance(samples.astype(np.float32), 8000, word, "nobody", f"{word}/{index}"))
     return found
+
+
+def fsdd() -> dict[str, list[Utterance]]:
+    """The Free Spoken Digit Dataset by its official split (index 0 to 4 is the test), from the folder `fsdd` of
+    PLAIT_BENCH_DATA or that folder itself; skips the test where there are no recordings."""
+    root = Path(os.environ.get("PLAIT_BENCH_DATA", ""))
+    folder = root / "fsdd" if (root / "fsdd").is_dir() else root
+    found: dict[str, list[Utterance]] = {"train": [], "test": []}
+    for path in sorted(folder.glob("*/[0-9]_*_*.wav")) if os.environ.get("PLAIT_BENCH_DATA") else []:
+        digit, speaker, index = path.stem.split("_")
+        part = "test" if int(index) < 5 else "train"
+        found[part].append(Utterance(*read_audio(path), label=digit, speaker=speaker, id=path.name))
+    if not found["train"]:
+        pytest.skip("PLAIT_BENCH_DATA names no folder with FSDD recordings")
+    return found
+
+
+def train_hmm(kind: Any, options: Any, train: list[Utterance], *, seed: int = 0, problem: Any = None) -> Any:
+    """A model fitted on these utterances until it converges."""
+    engine, problem = LocalEngine(EngineOptions(device="cpu")), problem or {"labels": list("0123456789"), "rate": 8000}
+    model = kind.create(options=options, problem=problem, train=train, seed=seed)
+    state = model.start(train, engine)
+    for _ in range(100):
+        state, progress = model.step(train, state, engine)
+        if progress.converged:
+            break
+    model.finish(state)
+    return model

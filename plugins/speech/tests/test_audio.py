@@ -95,14 +95,13 @@ def test_foreign_bytes_are_refused_and_never_crash(data: bytes) -> None:
 
 @given(st.integers(0, 400))
 @settings(max_examples=40)
-def test_a_file_cut_anywhere_is_read_as_far_as_it_goes_or_refused(cut: int) -> None:
-    whole = io.BytesIO()
-    soundfile.write(whole, tone(0.02), 8_000, format="FLAC")
-    try:
-        samples, _ = read_audio(whole.getvalue()[:cut])
-    except AudioError:
-        return
-    assert np.isfinite(samples).all()
+def test_a_file_cut_anywhere_is_refused(cut: int) -> None:
+    for form in ("FLAC", "WAV"):
+        whole = io.BytesIO()
+        soundfile.write(whole, tone(0.02), 8_000, format=form)
+        length = len(whole.getvalue())
+        with pytest.raises(AudioError):
+            read_audio(whole.getvalue()[: min(length * cut // 400, length - 9)])  # 8 bytes may be padding
 
 
 def test_silence_and_clipping_are_seen() -> None:

@@ -125,3 +125,19 @@ def test_settings_survive_json_and_refuse_what_cannot_be() -> None:
         with pytest.raises(ValueError, match="features cannot be made"):
             Features(rate=8_000, **wrong)  # type: ignore[arg-type]  # that is the point
     assert Features().extract([]) == []
+
+
+def test_masking_hides_what_lies_far_below_the_speech_and_depends_on_the_utterance_alone() -> None:
+    rng = np.random.default_rng(0)
+    speech = np.zeros(8000, np.float32)
+    speech[4000:] = 0.5 * np.sin(np.arange(4000, dtype=np.float32))
+    rooms = [speech + level * rng.normal(size=8000).astype(np.float32) for level in (1e-4, 1e-3)]
+    heard = [Utterance(each, 8000) for each in rooms]
+    plain, masked = (
+        Features(kind="log-mel", rate=8000, deltas=0, normalize="none", masking=part).extract(heard)
+        for part in (0.0, 0.01)
+    )
+    assert (plain[0] - plain[1])[:40].abs().mean() > 3
+    assert (masked[0] - masked[1])[:40].abs().mean() < 0.1
+    alone = Features(kind="log-mel", rate=8000, deltas=0, normalize="none", masking=0.01).extract(heard[:1])
+    assert torch.equal(alone[0], masked[0])

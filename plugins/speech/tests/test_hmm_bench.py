@@ -6,9 +6,8 @@ Free Spoken Digit Dataset (Z. Jackson, CC BY-SA 4.0); its official test is index
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from functools import partial
 from statistics import mean, median
 from time import process_time
 from typing import Any
@@ -16,17 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hmm_examples import fsdd, train_hmm
 from torch import Tensor
 
-from plait.engine.local import LocalEngine
-from plait.options import EngineOptions
-from plait_speech.audio import Utterance, read_audio
+from plait_speech.audio import Utterance
 from plait_speech.features import Features
 from plait_speech.hmm.bank import HmmBank
 from plait_speech.hmm.estimation import Rules, maximize, split
 from plait_speech.hmm.inference import score
 from plait_speech.hmm.models import GmmHmm, GmmHmmOptions
-from plait_speech.hmm.options import HmmOptions, flat_start
+from plait_speech.hmm.options import GaussianOptions, flat_start
 from plait_speech.hmm.packed import Packing
 from plait_speech.hmm.reference import to_hmmlearn
 from plait_speech.hmm.training import Corpus, expect
@@ -46,16 +44,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def digits() -> dict[str, list[Utterance]]:
-    root = Path(os.environ.get("PLAIT_BENCH_DATA", ""))
-    folder = root / "fsdd" if (root / "fsdd").is_dir() else root
-    found: dict[str, list[Utterance]] = {"train": [], "test": []}
-    for path in sorted(folder.glob("*/[0-9]_*_*.wav")) if os.environ.get("PLAIT_BENCH_DATA") else []:
-        digit, speaker, index = path.stem.split("_")
-        part = "test" if int(index) < 5 else "train"
-        found[part].append(Utterance(*read_audio(path), label=digit, speaker=speaker, id=path.name))
-    if not found["train"]:
-        pytest.skip("PLAIT_BENCH_DATA names no folder with FSDD recordings")
-    return found
+    return fsdd()
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
@@ -66,7 +55,7 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 def start(frames: list[Tensor], labels: list[int], mixtures: int) -> HmmBank:
     corpus = Corpus.of(frames, labels, 10, torch.float64)
-    options = HmmOptions(name="bench", topology="left-right", states=STATES)
+    options = GaussianOptions(name="bench", topology="left-right", states=STATES)
     bank, _, _ = flat_start(options, corpus, 39, 10, end="any", min_duration=1, reduce=lambda value: value)
     while bank.mixtures < mixtures:
         bank = split(bank, min(2 * bank.mixtures, mixtures), depth=0.2, seed=0)
@@ -125,21 +114,9 @@ def test_em_and_scoring_beside_hmmlearn(digits: dict[str, list[Utterance]], mixt
 
 
 def test_spoken_digits_by_the_official_protocol(digits: dict[str, list[Utterance]]) -> None:
-    engine, problem = LocalEngine(EngineOptions(device="cpu")), {"labels": list("0123456789"), "rate": 8000}
     accuracy, seconds = [], []
     for seed in range(3):
-
-        def fit(seed: int = seed) -> GmmHmm:
-            options = GmmHmmOptions(name="speech/gmm-hmm")
-            model = GmmHmm.create(options=options, problem=problem, train=digits["train"], seed=seed)
-            state = model.start(digits["train"], engine)
-            for _ in range(100):
-                state, progress = model.step(digits["train"], state, engine)
-                if progress.converged:
-                    break
-            model.finish(state)
-            return model
-
+        fit = partial(train_hmm, GmmHmm, GmmHmmOptions(name="speech/gmm-hmm"), digits["train"], seed=seed)
         model, spent = timed(fit)
         answers = model.predict(digits["test"])
         right = [str(each.index) == own.label for each, own in zip(answers, digits["test"], strict=True)]

@@ -180,8 +180,10 @@ def test_unlabelled_training_data_and_impossible_options_are_refused() -> None:
     assert "up" in str(error.value.hint)
     with pytest.raises(RecipeError, match="min_duration needs states in an order"):
         made(topology="ergodic", min_duration=2).start(WORDS, ENGINE)
-    with pytest.raises(RecipeError, match="nothing to start from"):
+    with pytest.raises(RecipeError, match="equal parts of each utterance or from a run"):
         made(weights="there.safetensors")
+    with pytest.raises(ValueError, match="a warp lies between"):
+        made(warps=[3.0])
     with pytest.raises(RecipeError, match="coefficients"):
         made(coefficients=40)
 
@@ -241,3 +243,17 @@ def test_without_hmmlearn_the_error_says_what_to_install(monkeypatch: pytest.Mon
     with pytest.raises(RecipeError, match="hmmlearn is not installed") as error:
         made(kind=Hmmlearn).start(WORDS, ENGINE)
     assert "plait-speech[hmmlearn]" in str(error.value.hint)
+
+
+def test_warped_copies_are_trained_on_beside_the_recordings() -> None:
+    plain, twice = (made(warps=warps) for warps in ((1.0,), (0.92, 1.08)))
+    counts = []
+    for model in (plain, twice):
+        state = model.start(WORDS, ENGINE)
+        state, _ = model.step(WORDS, state, ENGINE)
+        model.finish(state)
+        counts.append(model._read(WORDS).frames)
+    assert counts[1] == 2 * counts[0]
+    assert not torch.equal(plain.bank.mean, twice.bank.mean)
+    new = tones(6, seed=3)
+    assert [PROBLEM["labels"][each.index] for each in twice.predict(new)] == [each.label for each in new]

@@ -119,6 +119,12 @@ def test_ten_iterations_are_hmmlearns(topology: Topology, mixtures: int) -> None
         np.testing.assert_allclose(now.log_start[model].exp().numpy(), reference.startprob_, rtol=1e-9, atol=1e-9)
         variance = reference.covars_ if mixtures > 1 else reference._covars_
         np.testing.assert_allclose(now.variance[model].numpy().squeeze(), variance.squeeze(), rtol=1e-9, atol=1e-9)
+        weight = reference.weights_ if mixtures > 1 else np.ones((3, 1))
+        np.testing.assert_allclose(now.log_weight[model].exp().numpy(), weight, rtol=1e-9, atol=1e-9)
+        single = fitted[torch.float32]  # deviations are of order 1: 1e-5 of them is the bound
+        np.testing.assert_allclose(single.mean[model].numpy(), now.mean[model].numpy(), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(single.variance[model].numpy(), now.variance[model].numpy(), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(single.transitions()[model], now.transitions()[model], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(ours[torch.float64], theirs, rtol=1e-9)
     np.testing.assert_allclose(ours[torch.float32], theirs, rtol=1e-5)
 

@@ -18,14 +18,15 @@ from recordings import tone
 from plait.errors import DataError
 from plait.task import Splits
 from plait_speech.audio import Utterance
-from plait_speech.word_recognition.task import WordOptions, WordRecognition
+from plait_speech.classification import ClassificationOptions
+from plait_speech.word_recognition.task import WordRecognition
 
 MakeFolder = Callable[..., Path]
 PATTERN = r"(?P<speaker>[^/]+)/(?P<label>\d)_\w+_(?:(?P<test>[0-1])|\d+)\.wav"
 
 
 def read(source: Any, **options: Any) -> Splits:
-    return WordRecognition(options=WordOptions(**options), seed=0).read(source)
+    return WordRecognition(options=ClassificationOptions(**options), seed=0).read(source)
 
 
 def placed(splits: Splits) -> dict[str, list[str]]:
@@ -53,7 +54,7 @@ def test_a_folder_per_class(make_folder: MakeFolder) -> None:
     splits = read(folder)
     assert {name: len(ids) for name, ids in placed(splits).items()} == {"train": 14, "valid": 2, "test": 4}
     assert splits.notes == ("ignored 1 files that are no recordings: *.txt (1)",)
-    assert WordRecognition(options=WordOptions(), seed=0).problem(splits) == {
+    assert WordRecognition(options=ClassificationOptions(), seed=0).problem(splits) == {
         "labels": ["no", "yes"], "rate": 8_000, "seconds": {"median": 0.2, "longest": 0.2},
     }  # fmt: skip
     assert placed(read(folder)) == placed(splits)
@@ -94,7 +95,7 @@ def test_a_pattern_reads_label_speaker_and_split_from_the_name(make_folder: Make
 )
 def test_options_that_contradict_are_refused(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
-        WordOptions(**wrong)
+        ClassificationOptions(**wrong)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
@@ -196,7 +197,7 @@ def test_labels_must_be_known_and_more_than_one() -> None:
         read([each for each in data if each.label == "a"])
     with pytest.raises(DataError, match="1 labels that the training data lack: 'B'"):
         read({"train": data, "test": [Utterance(tone(), 8_000, "B")]})
-    task = WordRecognition(options=WordOptions(), seed=0)
+    task = WordRecognition(options=ClassificationOptions(), seed=0)
     with pytest.raises(DataError, match="labels that the trained run lack"):
         task.read(data, {"labels": ["a", "b"], "rate": 8_000})
     once = [*data, Utterance(tone(frequency=999), 8_000, "once", "ann", "lonely")]

@@ -13,15 +13,16 @@ from recordings import tone
 from plait.errors import DataError, InputError
 from plait.evaluation import ClassPrediction
 from plait_speech.audio import Utterance
+from plait_speech.classification import ClassificationOptions
 from plait_speech.demo_data import synthetic_words
-from plait_speech.word_recognition.task import WordOptions, WordRecognition
+from plait_speech.word_recognition.task import WordRecognition
 
 PROBLEM = {"labels": ["no", "yes"], "rate": 8_000, "seconds": {"median": 0.2, "longest": 0.2}}
 
 
 @pytest.fixture
 def task() -> WordRecognition:
-    return WordRecognition(options=WordOptions(max_seconds=2), seed=0)
+    return WordRecognition(options=ClassificationOptions(max_seconds=2), seed=0)
 
 
 def test_parse_takes_what_is_audio(task: WordRecognition, tmp_path: Path) -> None:
@@ -86,7 +87,6 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     from plait_speech import synthesis
 
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    synthesis._library.cache_clear()
     synthesis.spoken_digits.cache_clear()
     with pytest.raises(DataError, match="is not installed") as error:
         synthesis.spoken_digits()

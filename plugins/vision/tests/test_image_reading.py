@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from plait.errors import DataError, InputError
 from plait.evaluation import ClassPrediction
@@ -74,6 +75,14 @@ def test_given_splits_are_kept_and_a_missing_valid_is_carved_from_train(make_fol
     assert splits.train[0].id == "train/cat/0.png"
     with_valid = make_folder("val/cat", "val/dog", count=3)
     assert sizes(task().read(with_valid)) == {"train": 20, "valid": 6, "test": 20}
+
+
+def test_files_names_may_say_class_and_split(make_folder: MakeFolder) -> None:
+    folder = make_folder("cat", "dog", count=6)
+    splits = task(pattern=r"(?P<label>cat|dog)/(?:(?P<test>[01])|\d)\.png", valid_fraction=0).read(folder)
+    assert sizes(splits) == {"train": 8, "test": 4}
+    with pytest.raises(ValidationError, match="no group"):
+        task(pattern=r"cat/.*")
 
 
 def test_a_class_may_be_called_train(make_folder: MakeFolder) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,16 @@ LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
 FULL_SCALE = 0.999  # of the largest value: 16-bit files reach 32767/32768, and encoders leave a little room
 _CLIPPED_RUN = 3  # samples in a row at full scale; one or two happen at the peak of a loud, sound recording
 
+_PROMISED = re.compile(r"^ *(?:data|SSND|Data Size|Riff size|riff) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
+"""Of WAV, AIFF, AU, RF64 and W64: what a chunk promises, and what the file holds, in libsndfile's notes."""
+_SLACK = 8  # bytes: padding that writers count or do not
+_UNKNOWN_SIZE = 0x7FFF_F000  # from here on sizes mean "until the end": sox writes this one, ffmpeg 0xFFFFFFFF
+_UNSURE = 0.1  # seconds; the length of an MP3 may be an estimate, off by a frame or two of 1,152 samples
+_SMALL = 64 << 20  # bytes of samples that nobody's memory is asked for: 17 minutes at 16 kHz
+
+STEP = 0.010
+"""Seconds from frame to frame where nothing else says it."""
+
 _ZEROS = 6  # zero crossings of the resampler's sinc on each side, as torchaudio has it
 _ROLLOFF = 0.99  # of the Nyquist frequency, above which the resampler cuts
 _LARGEST_RATIO = 1_000  # see `resample`
@@ -49,6 +60,10 @@ class Utterance:
         label: what is said (or who says it, or how); None where it is to be predicted.
         speaker: who speaks; "" where that is not known.
         id: where it came from, in the words of its source: "yes/0001.wav".
+        text: the transcript, where one is known.
+        more: further fields that its task reads, by name: reference segments, an alignment.
+        frames: [frames, dims], float32, static features that were made elsewhere, where there are no samples (which are
+            then empty): cepstra, which a model with as many static features a frame takes for its own.
     """
 
     samples: Samples
@@ -56,11 +71,14 @@ class Utterance:
     label: str | None = None
     speaker: str = ""
     id: str = ""
+    text: str | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+    frames: Samples | None = None
 
     @property
     def seconds(self) -> float:
-        """How long it lasts."""
-        return len(self.samples) / self.rate
+        """How long it lasts; of given frames, as if they were 10 ms apart."""
+        return len(self.samples) / self.rate if self.frames is None else len(self.frames) * STEP
 
 
 def read_audio(
@@ -83,6 +101,8 @@ def read_audio(
         AudioError: it is none of these, is broken or empty, has samples that are not finite, or ends before `end`.
     """
     if isinstance(source, Utterance):
+        if source.frames is not None:
+            raise AudioError("has features in place of samples, which cannot be used here")
         source = (source.samples, source.rate)
     if isinstance(source, Mapping):
         source = (source.get("array"), source.get("sampling_rate"))
@@ -229,20 +249,74 @@ def _opened(source: Any) -> Any:
 def _decoded(
     file: Any, start: float | None, end: float | None, longest: float | None
 ) -> tuple[npt.NDArray[np.float32], int]:
+    """[samples, channels], and the rate."""
     import soundfile
 
     with file:
         rate = int(file.samplerate)
         if not LOWEST_RATE <= rate <= HIGHEST_RATE:
             raise AudioError(f"says that it has {rate} samples per second; expected {LOWEST_RATE} to {HIGHEST_RATE}")
+        if end is None or round(end * rate) > file.frames:  # a segment before the cut is whole
+            _check_whole(file.extra_info, file.frames / rate)
         first, last = _segment(file.frames, rate, start, end, longest)
+        _check_memory((last - first) * file.channels * 4)
         try:
             if first:
                 file.seek(first)
             found: npt.NDArray[np.float32] = file.read(last - first, dtype="float32", always_2d=True)
         except (soundfile.SoundFileError, RuntimeError) as error:
             raise AudioError(f"is damaged: {error}") from error
+        except MemoryError:
+            raise AudioError("does not fit into memory; read it by segments: give start and end") from None
+    unsure = _UNSURE * rate if file.format in ("MP3", "OGG") else 0
+    if len(found) < last - first - unsure:
+        ends = (first + len(found)) / rate
+        raise AudioError(f"is truncated: it says that it lasts {last / rate:.3f} s, and ends after {ends:.3f} s")
     return found, rate
+
+
+def _check_whole(log: str, lasts: float) -> None:
+    """Refuse a file that holds less than its header promises.
+
+    libsndfile reads such a file up to its end without an error; only what it notes while opening it tells:
+    "data : 32000 (should be 15978)".
+
+    Args:
+        log: libsndfile's notes.
+        lasts: seconds that the file holds.
+
+    Raises:
+        AudioError: more than `_SLACK` bytes are missing. Sizes that mean "unknown", as a program writes into a pipe
+            that cannot know them, are none.
+    """
+    for promised, held in _PROMISED.findall(log):
+        if int(held) + _SLACK < int(promised) < _UNKNOWN_SIZE:
+            raise AudioError(
+                f"is truncated: its header promises {promised} bytes, and {held} are there ({lasts:.3f} s)"
+            )
+
+
+def _check_memory(wanted: int) -> None:
+    """Refuse before decoding what this machine has no memory for.
+
+    Raises:
+        AudioError: `wanted` bytes are more than are free.
+    """
+    free = _free_memory() if wanted > _SMALL else None
+    if free is not None and wanted > free:
+        raise AudioError(
+            f"takes {wanted / 2**30:.1f} GiB of samples, and {free / 2**30:.1f} GiB of memory are free; read it by"
+            " segments: give start and end"
+        )
+
+
+def _free_memory() -> int | None:
+    """Bytes that can be had without swapping; None where the system does not say (only Linux does)."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def _segment(length: int, rate: int, start: float | None, end: float | None, longest: float | None) -> tuple[int, int]:

@@ -57,6 +57,8 @@ class Augmentation:
 
 
 def _noisy(utterance: Utterance, generator: np.random.Generator) -> Utterance:
+    if utterance.frames is not None:  # there are no samples to add noise to
+        return utterance
     samples = utterance.samples
     level = float(np.sqrt(np.mean(np.square(samples)))) * 10 ** (-generator.uniform(*_NOISE) / 20)
     noise = generator.standard_normal(len(samples), dtype=np.float32)

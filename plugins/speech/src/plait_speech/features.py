@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from plait.errors import IntegrityError
+from plait.errors import DataError, IntegrityError
 from plait_speech.audio import Utterance, resample
 
 Kind = Literal["mfcc", "log-mel", "fbank"]
@@ -44,6 +44,9 @@ class Features:
         deltas: how many times the regression over two frames on each side is appended: 0, 1 or 2.
         low, high: the filter bank's range, Hz; a high of 0 or below counts from the Nyquist frequency, as in Kaldi.
         preemphasis: of "fbank" and "mfcc".
+        masking: the part of an utterance's mean power that is added to every bin, before the logarithm, as white noise
+            would. What lies far below the speech (the room, the microphone, the codec) then no longer tells recordings
+            apart: 0.001 masks what is more than 30 dB down.
         normalize: "mean" subtracts each utterance's mean (CMN); "mean-variance" also divides by its standard deviation
             (CMVN); "global" does that with `mean` and `deviation`, which `fitted` sets; "none".
         mean, deviation: of the training frames, one a dimension, under "global".
@@ -59,6 +62,7 @@ class Features:
     low: float = 20.0
     high: float = 0.0
     preemphasis: float = 0.97
+    masking: float = 0.0
     normalize: Normalization = "mean"
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
@@ -71,6 +75,7 @@ class Features:
             "mels": self.mels < 1,
             "coefficients": self.kind == "mfcc" and not 1 <= self.coefficients <= self.mels,
             "deltas": self.deltas not in (0, 1, 2),
+            "masking": not 0 <= self.masking < 1,
             "low and high": not 0 <= self.low < high <= top,
             "kind": self.kind not in ("mfcc", "log-mel", "fbank"),
             "normalize": self.normalize not in ("none", "mean", "mean-variance", "global"),
@@ -152,11 +157,18 @@ class Features:
         there are: a matrix product of another shape may sum in another order. They also stay in the cache, and unlike
         batches padded to the longest utterance they waste nothing.
         """
+        if any(each.frames is not None for each in utterances):
+            for index, each in enumerate(utterances):
+                own = None if warps is None else warps[index : index + 1]
+                yield from self._static([each], own) if each.frames is None else [self._given(each)]
+            return
         for start, end in _groups([len(each.samples) for each in utterances]):
             framed = [self._framed(each) for each in utterances[start:end]]
             lengths = [len(each) for each in framed]
             together = torch.cat(framed)
             power = torch.cat([self._power(block)[:count] for block, count in _blocks(together)])
+            if self.masking:
+                power = torch.cat([each + self.masking * each.mean() for each in torch.split(power, lengths)])
             if warps is None:
                 bank = self._bank(1.0, power.shape[1])
                 static = torch.cat([self._static_of(block @ bank)[:count] for block, count in _blocks(power)])
@@ -164,6 +176,18 @@ class Features:
                 pairs = zip(torch.split(power, lengths), warps[start:end], strict=True)
                 static = torch.cat([self._static_of(each @ self._bank(warp, power.shape[1])) for each, warp in pairs])
             yield static, lengths
+
+    def _given(self, utterance: Utterance) -> tuple[Tensor, list[int]]:
+        """Static frames that were made elsewhere; nothing warps or masks them."""
+        assert utterance.frames is not None
+        frames = torch.from_numpy(utterance.frames)
+        if frames.shape[1] != self._static_dims:
+            raise DataError(
+                f"{utterance.id or 'the utterance'} has frames of {frames.shape[1]} values that were made elsewhere, "
+                f"and the model's own have {self._static_dims} ({self.kind})",
+                hint=f"for cepstra: model.kind=mfcc, model.coefficients={frames.shape[1]}, where the model has these",
+            )
+        return frames, [len(frames)]
 
     def _bank(self, warp: float, bins: int) -> Tensor:
         return _mel_bank(self.mels, bins, self.rate, self.low, self.high, warp)

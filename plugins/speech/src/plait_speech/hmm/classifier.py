@@ -15,7 +15,7 @@ from torch import Tensor
 from plait.engine.base import Engine
 from plait.errors import DataError
 from plait.evaluation import ClassPrediction
-from plait.model import IterativeModel, Progress, State
+from plait.model import IterativeModel, Model, Progress, State
 from plait.task import Problem, Split
 from plait.weights import load_tensors, save_tensors
 from plait_speech.audio import Utterance
@@ -23,7 +23,17 @@ from plait_speech.features import Features
 from plait_speech.hmm.bank import End, HmmBank
 from plait_speech.hmm.estimation import Dead
 from plait_speech.hmm.inference import Online, StatePath, best_paths, score
-from plait_speech.hmm.options import HmmOptions, check_lengths, flat_start, make_corpus, make_features, where
+from plait_speech.hmm.inheriting import Earlier
+from plait_speech.hmm.iteration import begin
+from plait_speech.hmm.options import (
+    GaussianOptions,
+    check_lengths,
+    flat_start,
+    make_corpus,
+    make_features,
+    topology_of,
+    where,
+)
 from plait_speech.hmm.packed import Packing
 from plait_speech.hmm.training import Corpus, Reduce
 
@@ -39,9 +49,9 @@ class HmmClassifier(IterativeModel):
     Probabilities are softmax(score_scale * log p(O | class)), all classes equally frequent.
     """
 
-    Options: ClassVar[type[HmmOptions]] = HmmOptions
+    Options: ClassVar[type[GaussianOptions]] = GaussianOptions
 
-    options: HmmOptions
+    options: GaussianOptions
     dtype: torch.dtype = torch.float64
     end: End = "any"
     min_duration: int = 1
@@ -51,6 +61,7 @@ class HmmClassifier(IterativeModel):
         self.bank: HmmBank | None = None
         self.dead: list[list[int | None]] = []  # [model, state, mixture]: what kept its last good parameters
         self._corpus: tuple[Split, Corpus] | None = None
+        self._earlier: Earlier | None = None
 
     @classmethod
     def create(cls, *, options: Any, problem: Problem, train: Split | None, seed: int) -> Self:
@@ -65,8 +76,24 @@ class HmmClassifier(IterativeModel):
     def labels(self) -> list[str]:
         return list(self.problem["labels"])
 
+    def start_from(self, other: Model) -> list[str]:
+        """Labels that another run of hidden Markov models has start from its models; say which it has not.
+
+        Raises:
+            TypeError: it has no hidden Markov models, or models of another shape.
+        """
+        earlier, asked = Earlier.of(other), self.features
+        _, _, offsets, tie = topology_of(self.options, self.min_duration)
+        earlier.check(states=self.options.states, mixtures=self.options.mixtures, offsets=offsets, tie=tie)
+        self._earlier, self.features = earlier, earlier.features
+        return earlier.notes(self.labels, asked)
+
+    def models(self) -> tuple[HmmBank, list[str]]:
+        """The fitted models, and the labels they are of."""
+        return self._fitted(), self.labels
+
     def start(self, data: Split, engine: Engine) -> State:
-        """A flat start.
+        """A flat start, or the models of another run.
 
         Raises:
             DataError: an utterance is unlabelled, not finite, or too short for a model that ends in its last state.
@@ -79,8 +106,9 @@ class HmmClassifier(IterativeModel):
         check_lengths(bank, corpus, data)
         for index in absent:
             logger.warning("label %r has no training utterance: it will never be predicted", self.labels[index])
-        values = {"shape": bank.shape(), "iteration": 0, "log_likelihood": None, "dead": []}
-        return State({**bank.tensors(), "floor": floor}, values)
+        if self._earlier is not None:
+            bank = self._earlier.into(self._earlier.widened(bank, seed=self.seed), self.labels)
+        return begin(bank, floor)
 
     def finish(self, state: State) -> None:
         self.bank, self.dead = HmmBank.of(state.tensors, state.values["shape"]), list(state.values["dead"])
@@ -144,7 +172,7 @@ class HmmClassifier(IterativeModel):
 
     def _read(self, data: Split) -> Corpus:
         if self._corpus is None or self._corpus[0] is not data:
-            self._corpus = (data, make_corpus(self.features, data, self.labels, self.dtype))
+            self._corpus = (data, make_corpus(self.features, data, self.labels, self.dtype, self.options))
         return self._corpus[1]
 
     def _frames(self, examples: Sequence[Utterance]) -> list[Tensor]:

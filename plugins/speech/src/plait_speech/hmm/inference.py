@@ -79,6 +79,11 @@ def narrow(arcs: Tensor, lanes: int) -> Tensor:
     return arcs if arcs.shape[-1] == 1 else arcs[..., :lanes]
 
 
+def _some(values: Tensor, first: int, after: int) -> Tensor:
+    """What lanes `first` to `after` have of values [..., 1 or lanes]."""
+    return values if values.shape[-1] == 1 else values[..., first:after]
+
+
 def forward(emission: Tensor, start: Tensor, arcs: Tensor, offsets: Offsets, packing: Packing) -> Tensor:
     """log alpha_t(i) = log p(o_1..o_t, q_t = i) (Rabiner 1989, eq. 19-20), [models, states, frames].
 
@@ -99,7 +104,7 @@ def backward(emission: Tensor, end: Tensor, arcs: Tensor, offsets: Offsets, pack
     """log beta_t(i) = log p(o_t+1..o_T | q_t = i) (Rabiner 1989, eq. 24-25), [models, states, frames].
 
     Args:
-        end: what ending in a state adds, nats, [models, states, 1]; Rabiner's beta_T = 1 is 0 everywhere.
+        end: what ending in a state adds, nats, [models, states, 1 or lanes]; Rabiner's beta_T = 1 is 0 everywhere.
     """
     beta = torch.empty_like(emission)
     steps = packing.steps
@@ -111,7 +116,7 @@ def backward(emission: Tensor, end: Tensor, arcs: Tensor, offsets: Offsets, pack
             future = emission[..., then:until] + beta[..., then:until]
             beta[..., first : first + known] = retreat(future, narrow(arcs, known), offsets)
         if lanes > known:
-            beta[..., first + known : after] = end
+            beta[..., first + known : after] = _some(end, known, lanes)
         known = lanes
     return beta
 
@@ -191,7 +196,9 @@ def viterbi(emission: Tensor, start: Tensor, arcs: Tensor, end: Tensor, offsets:
         delta = delta + emission[..., first:after]
         ending = live - (steps[step + 1][2] if step + 1 < len(steps) else 0)
         if ending:
-            best[:, live - ending : live], path[:, after - ending : after] = (delta[..., live - ending :] + end).max(1)
+            best[:, live - ending : live], path[:, after - ending : after] = (
+                delta[..., live - ending :] + _some(end, live - ending, live)
+            ).max(1)
     for step in range(len(steps) - 2, -1, -1):
         (first, _, _), (then, until, live) = steps[step], steps[step + 1]
         path[:, first : first + live] = came_from[..., then:until].gather(1, path[:, None, then:until])[:, 0]

@@ -6,22 +6,19 @@ from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from plait.engine.base import Engine
 from plait.model import Progress, State
 from plait.task import Problem, Split
 from plait_speech.features import Features
-from plait_speech.hmm.bank import End, HmmBank
+from plait_speech.hmm.bank import End
 from plait_speech.hmm.classifier import HmmClassifier, reducer
-from plait_speech.hmm.estimation import Rules, maximize, split
-from plait_speech.hmm.options import HmmOptions
-from plait_speech.hmm.training import Align, Corpus, Reduce, expect, likelihood
-
-_HALVINGS = 6  # of the split's depth, before it is put off
+from plait_speech.hmm.iteration import Evidence, Schedule, iterate
+from plait_speech.hmm.options import GaussianOptions
+from plait_speech.hmm.training import expect, likelihood
 
 
-class GmmHmmOptions(HmmOptions):
+class GmmHmmOptions(GaussianOptions):
     """The recipe's `model` block of `speech/gmm-hmm`."""
 
     viterbi_iterations: int = Field(default=2, ge=0)
@@ -41,9 +38,7 @@ class GmmHmm(HmmClassifier):
     utterances.
 
     The fit: equal parts of each utterance (flat start), Viterbi re-alignment, Baum-Welch, mixtures split on the way. It
-    logs `log_likelihood`, nats per frame, of the parameters that an iteration starts from: that of best paths while it
-    re-aligns, which is below the full one, so the number never falls. Nor does it at a split: one that would lower it
-    is made half as deep, and at last put off.
+    logs `log_likelihood`, nats per frame, which never falls (see `iterate`).
     """
 
     Options: ClassVar[type[GmmHmmOptions]] = GmmHmmOptions
@@ -57,41 +52,16 @@ class GmmHmm(HmmClassifier):
 
     def step(self, data: Split, state: State, engine: Engine) -> tuple[State, Progress]:
         """One iteration of EM, and a split where one is due. What is dead keeps its parameters and is named."""
-        corpus, options, reduce = self._read(data), self.options, reducer(engine)
-        bank, floor = HmmBank.of(state.tensors, state.values["shape"]), state.tensors["floor"]
-        iteration = int(state.values["iteration"]) + 1
-        how = self._alignment(iteration)
-        statistics = expect(bank, corpus, how).reduced(reduce)
-        reached = float(statistics.log_likelihood / statistics.frames)
-        new, dead = maximize(bank, statistics, Rules(floor=floor, old_means=options.old_means))
-        names = self._named(dead, state.values["dead"], iteration)
-        previous = state.values["log_likelihood"]
-        small = previous is not None and reached - previous < options.tolerance
-        grown = new
-        if new.mixtures < options.mixtures:
-            if small or iteration % options.split_every == 0:
-                grown = self._grown(new, corpus, floor, how, reached, int(statistics.frames), iteration, reduce)
-            small = small and grown is new and iteration % options.split_every == 0  # no split is to be had any more
-        converged = small and how == self._alignment(iteration + 1)
-        changed = grown is not new or how != self._alignment(iteration + 1)
-        values = {"shape": grown.shape(), "iteration": iteration, "dead": names}
-        values["log_likelihood"] = None if changed else reached  # gains are counted within one stage
-        metrics = {"log_likelihood": reached, "mixtures": float(bank.mixtures), "dead": float(len(names))}
-        return State({**grown.tensors(), "floor": floor}, values), Progress(metrics, converged)
-
-    def _alignment(self, iteration: int) -> Align:
-        return "viterbi" if iteration <= self.options.viterbi_iterations else "baum-welch"
-
-    def _grown(
-        self, bank: HmmBank, corpus: Corpus, floor: Tensor, how: Align, reached: float, frames: int, iteration: int,
-        reduce: Reduce,
-    ) -> HmmBank:  # fmt: skip
-        """The bank with twice the mixtures, no less likely than what was logged last; or as it is."""
-        target = min(2 * bank.mixtures, self.options.mixtures)
-        depth = self.options.split_depth
-        for _ in range(_HALVINGS):
-            wider = split(bank, target, depth=depth, seed=self.seed * 1000 + iteration, floor=floor)
-            if float(reduce(likelihood(wider, corpus, how))) / frames >= reached:
-                return wider
-            depth /= 2
-        return bank
+        corpus, options = self._read(data), self.options
+        schedule = Schedule(
+            mixtures=options.mixtures, split_every=options.split_every, split_depth=options.split_depth,
+            tolerance=options.tolerance, viterbi_iterations=options.viterbi_iterations, seed=self.seed,
+            old_means=options.old_means,
+        )  # fmt: skip
+        evidence = Evidence(
+            expect=lambda bank, align: expect(bank, corpus, align),
+            likelihood=lambda bank, align: likelihood(bank, corpus, align),
+            reduce=reducer(engine),
+            named=self._named,
+        )
+        return iterate(state, schedule, evidence)

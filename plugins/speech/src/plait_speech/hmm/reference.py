@@ -18,13 +18,13 @@ from plait.task import Split
 from plait_speech.hmm.bank import HmmBank, log_arcs_of
 from plait_speech.hmm.classifier import HmmClassifier
 from plait_speech.hmm.estimation import Dead, dead_of, split
-from plait_speech.hmm.options import HmmOptions
+from plait_speech.hmm.options import GaussianOptions
 from plait_speech.hmm.training import Corpus
 
 _WIDEST = 4  # offsets of a band: with more, a dense matrix is as quick
 
 
-class HmmlearnOptions(HmmOptions):
+class HmmlearnOptions(GaussianOptions):
     """The recipe's `model` block of `speech/hmmlearn`."""
 
     mixtures: int = Field(default=1, ge=1, le=64)
@@ -53,7 +53,7 @@ class Hmmlearn(HmmClassifier):
             EngineError: there are several processes; hmmlearn's statistics cannot be summed over them.
             DataError: an utterance is unlabelled or not finite.
         """
-        _import()
+        import_hmmlearn()
         if engine.world_size > 1:
             raise EngineError(
                 f"{self.options.name} fits in one process, and engine.processes is {engine.world_size}",
@@ -98,7 +98,7 @@ def to_hmmlearn(bank: HmmBank, model: int, *, iterations: int = 10) -> Any:
         RecipeError: hmmlearn is not installed.
         ValueError: the model must end in its last state, which hmmlearn's cannot say.
     """
-    hmm = _import()
+    hmm = import_hmmlearn()
     if not bank.log_end.isfinite().all():
         raise ValueError("hmmlearn's models may end in every state; this one must end in its last (end='last')")
     tie = list(bank.tie)
@@ -254,7 +254,12 @@ def _shares(logs: Tensor) -> Any:
     return torch.softmax(logs.double(), -1).numpy()
 
 
-def _import() -> Any:
+def import_hmmlearn() -> Any:
+    """The module `hmmlearn.hmm`.
+
+    Raises:
+        RecipeError: it is not installed.
+    """
     try:
         from hmmlearn import hmm
     except ImportError as error:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from plait_speech.hmm.bank import HmmBank
-from plait_speech.hmm.inference import backward, forward, lanes_of, mix, narrow, viterbi, with_squares
+from plait_speech.hmm.inference import Offsets, backward, forward, lanes_of, mix, narrow, viterbi, with_squares
 from plait_speech.hmm.packed import Packing
 
 Align = Literal["baum-welch", "viterbi"]
@@ -111,9 +111,9 @@ def expect(bank: HmmBank, corpus: Corpus, align: Align = "baum-welch") -> Statis
     start, arcs, ends = (lanes_of(each, corpus.model) for each in (bank.log_start, bank.log_arcs, bank.log_end))
     end = ends[..., :1]
     if align == "viterbi":
-        gamma, moves, total = _hard_counts(emission, start, arcs, end, bank, packing)
+        gamma, moves, total = hard_counts(emission, start, arcs, end, bank.offsets, packing)
     else:
-        gamma, moves, total = _soft_counts(emission, start, arcs, end, bank, packing)
+        gamma, moves, total = soft_counts(emission, start, arcs, end, bank.offsets, packing)
     total = total.double() + level
     lost = torch.nonzero(~total.isfinite())
     if len(lost):
@@ -206,14 +206,19 @@ def _accumulate(gamma: Tensor, shares: Tensor | None, bank: HmmBank, corpus: Cor
     return weight.transpose(1, 2), moments.transpose(1, 2)
 
 
-def _soft_counts(
-    emission: Tensor, start: Tensor, arcs: Tensor, end: Tensor, bank: HmmBank, packing: Packing
+def soft_counts(
+    emission: Tensor, start: Tensor, arcs: Tensor, end: Tensor, offsets: Offsets, packing: Packing
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """gamma [1, states, frames], transitions of each lane [lanes, ...], log p(O) of each lane."""
-    alpha = forward(emission, start, arcs, bank.offsets, packing)
+    """gamma [1, states, frames], transitions of each lane [lanes, ...], log p(O) of each lane.
+
+    Args:
+        emission: log b of every frame under its own lane's states, [1, states, frames]; overwritten.
+        start, arcs, end: each lane's own, as in `forward` and `backward`.
+    """
+    alpha = forward(emission, start, arcs, offsets, packing)
     total = torch.logsumexp(alpha[0][:, packing.last] + end[0], 0)
-    beta = backward(emission, end, arcs, bank.offsets, packing)
-    if bank.offsets == (0, 1):
+    beta = backward(emission, end, arcs, offsets, packing)
+    if offsets == (0, 1):
         gamma = alpha.add_(beta).sub_(total[packing.lane]).exp_()
         return gamma, _flow(gamma[0], arcs[0], packing), total
     moves = torch.zeros_like(arcs)
@@ -222,11 +227,11 @@ def _soft_counts(
     for (first, _, _), (then, until, live) in pairwise(steps):
         given = alpha[..., first : first + live] - total[:live]
         then_what, own = future[..., then:until], narrow(arcs, live)
-        if bank.offsets is None:
+        if offsets is None:
             moves[..., :live] += (given[:, :, None] + own + then_what[:, None]).exp_()
             continue
-        for band, offset in enumerate(bank.offsets):
-            stop = bank.states - offset
+        for band, offset in enumerate(offsets):
+            stop = emission.shape[1] - offset
             joint = given[:, :stop] + own[:, band, :stop]
             moves[:, band, :stop, :live] += joint.add_(then_what[:, offset:]).exp_()
     gamma = alpha.add_(beta).sub_(total[packing.lane]).exp_()
@@ -251,11 +256,11 @@ def _flow(gamma: Tensor, arcs: Tensor, packing: Packing) -> Tensor:
     return moves.clamp_(min=0).masked_fill_(arcs == -torch.inf, 0).movedim(-1, 0)
 
 
-def _hard_counts(
-    emission: Tensor, start: Tensor, arcs: Tensor, end: Tensor, bank: HmmBank, packing: Packing
+def hard_counts(
+    emission: Tensor, start: Tensor, arcs: Tensor, end: Tensor, offsets: Offsets, packing: Packing
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `_soft_counts`, of the best path alone."""
-    path, best = viterbi(emission, start, arcs, end, bank.offsets, packing)
+    """As `soft_counts`, of the best path alone."""
+    path, best = viterbi(emission, start, arcs, end, offsets, packing)
     states = path[0]
     gamma = torch.zeros_like(emission)
     gamma[0].scatter_(0, path, 1.0)
@@ -263,9 +268,9 @@ def _hard_counts(
     lanes = torch.arange(len(packing.order))
     for (first, _, _), (then, until, live) in pairwise(packing.steps):
         origin, target = states[first : first + live], states[then:until]
-        if bank.offsets is None:
+        if offsets is None:
             moves[lanes[:live], origin, target] += 1
         else:
-            band = torch.searchsorted(torch.tensor(bank.offsets), target - origin)
+            band = torch.searchsorted(torch.tensor(offsets), target - origin)
             moves[lanes[:live], band, origin] += 1
     return gamma, moves, best[0]

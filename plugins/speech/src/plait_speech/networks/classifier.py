@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from plait.evaluation import ClassPrediction
 from plait.model import Batch, Model, NeuralModel, Output
 from plait.task import Problem, Split
-from plait.weights import read_weights
+from plait_speech.networks.given import on_its_own, take_given
 from plait_speech.networks.layout import Layout
 from plait_speech.networks.processor import NetworkOptions, SpeechProcessor, fit_processor, take_processor
 
@@ -60,15 +60,12 @@ class UtteranceClassifier(NeuralModel):
     @classmethod
     def build(cls, *, options: NetworkOptions, problem: Problem, processor: SpeechProcessor, seed: int) -> Self:
         model = super().build(options=options, problem=problem, processor=processor, seed=seed)
-        if options.weights is not None:
-            given = read_weights(Path(options.weights))
-            model.notes += [f"{options.weights}: {note}" for note in model.take_weights(given)]
+        model.notes += take_given(model, options)
         return model
 
     @classmethod
     def load(cls, directory: Path, *, options: NetworkOptions, problem: Problem) -> Self:
-        own = options.model_copy(update={"weights": None, "from_": None})  # it needs neither any more
-        return super().load(directory, options=own, problem=problem)
+        return super().load(directory, options=on_its_own(options), problem=problem)
 
     def start_from(self, other: Model) -> list[str]:
         notes = super().start_from(other)
@@ -85,15 +82,18 @@ class UtteranceClassifier(NeuralModel):
         if empty:  # one frame of zeros keeps every parameter in the graph, and is cut away again
             features, lengths = features.new_zeros(1, 1, features.shape[2]), lengths.new_ones(1)
         there = torch.arange(features.shape[1], device=features.device) < lengths[:, None]
-        logits = self.head(self.dropout(self.embed(features[there], Layout.of(lengths)))).float()
+        embedding = self.embed(features[there], Layout.of(lengths))
+        logits = self.head(self.dropout(embedding)).float()
         logits = logits[:0] if empty else logits
-        targets = batch.get("label")
+        targets, extra = batch.get("label"), {"embedding": embedding}
         if targets is None:
-            return Output(loss=None, logits=logits)
+            return Output(loss=None, logits=logits, extra=extra)
         smoothing = self.options.label_smoothing if self.training else 0.0
         loss = logits.sum() if empty else F.cross_entropy(logits, targets, label_smoothing=smoothing)
-        return Output(loss=loss, logits=logits)
+        return Output(loss=loss, logits=logits, extra=extra)
 
     def decode(self, output: Output, batch: Batch) -> list[ClassPrediction]:
+        """Probabilities, and the embedding that the last layer decides by (an x-vector, Snyder et al. 2018)."""
         rows = torch.softmax(output.logits.detach().float(), dim=-1).cpu().numpy()
-        return [ClassPrediction(probabilities=row) for row in rows]
+        embeddings = output.extra["embedding"].detach().float().cpu().numpy()
+        return [ClassPrediction(row, embedding) for row, embedding in zip(rows, embeddings[: len(rows)], strict=True)]

@@ -24,8 +24,8 @@ HIGHEST_RATE = 16_000
 _FITTED_ON = 2_000  # utterances that global statistics are taken of
 
 
-class NetworkOptions(ModelOptions):
-    """What the `model` blocks of the speech networks share."""
+class FrameOptions(ModelOptions):
+    """What the `model` blocks of all networks that read feature frames share."""
 
     rate: int | None = Field(default=None, ge=4000, le=48_000)
     """Samples per second that features are made of, Hz; None: as most training recordings have, 16,000 at most."""
@@ -47,6 +47,11 @@ class NetworkOptions(ModelOptions):
     """In training: none; mask (SpecAugment); full (also noise, other tempos, channels and voices)."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Before the last layer."""
+
+
+class NetworkOptions(FrameOptions):
+    """What the `model` blocks of the networks that classify utterances share."""
+
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Part of the target that is spread over all classes, in training."""
 
@@ -83,7 +88,8 @@ class SpeechProcessor(Processor):
         frames = augmentation.frames(examples, keys, self.features)
         padded = pad_sequence(frames, batch_first=True) if frames else torch.zeros(0, 1, self.features.dims)
         tensors = {"features": padded, "lengths": torch.tensor([len(each) for each in frames], dtype=torch.int64)}
-        if training or all(example.label is not None for example in examples):
+        # speakers that training lacks have no target: they are judged by embeddings
+        if training or all(example.label in self.labels for example in examples):
             tensors["label"] = torch.tensor([self._target(example) for example in examples], dtype=torch.int64)
         return Batch(tensors, count=len(examples), size=len(examples))
 
@@ -119,6 +125,16 @@ def fit_processor(options: NetworkOptions, problem: Problem, train: Split | None
     Raises:
         RecipeError: the features cannot be made.
     """
+    features = fit_features(options, problem, train)
+    return SpeechProcessor(labels=tuple(problem["labels"]), features=features, augment=options.augment)
+
+
+def fit_features(options: FrameOptions, problem: Problem, train: Split | None) -> Features:
+    """The frames that the options ask for, with the mean and deviation of the training data where they need those.
+
+    Raises:
+        RecipeError: the features cannot be made.
+    """
     rate = options.rate or min(HIGHEST_RATE, int(problem.get("rate", HIGHEST_RATE)))
     try:
         features = Features(
@@ -137,7 +153,7 @@ def fit_processor(options: NetworkOptions, problem: Problem, train: Split | None
     if options.normalize == "global" and train is not None:
         stride = max(1, len(train) // _FITTED_ON)
         features = features.fitted([train[index] for index in range(0, len(train), stride)])
-    return SpeechProcessor(labels=tuple(problem["labels"]), features=features, augment=options.augment)
+    return features
 
 
 def take_processor(processor: SpeechProcessor, options: NetworkOptions, problem: Problem) -> SpeechProcessor:

@@ -7,43 +7,33 @@ from pathlib import Path
 from statistics import median_low
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from plait.data import limit
-from plait.errors import DataError, InputError, did_you_mean
+from plait.checking import data_fingerprint, shared
+from plait.classes import Classes, alike, check_known, classes_of, present_class
+from plait.errors import DataError, InputError
 from plait.evaluation import ClassificationEvaluator, ClassPrediction
+from plait.folders import check_pattern
+from plait.listing import Fault, Item, settle
 from plait.options import PATH, DataOptions
+from plait.sources import input_value, list_source
+from plait.splitting import Division, How, limited
 from plait.task import Prediction, Problem, Split, Splits, Task
-from plait_vision.image_classification.labels import (
-    IMAGENET,
-    Classes,
-    alike,
-    check_known,
-    classes_of,
-    given_classes,
-)
-from plait_vision.image_classification.listing import Fault, Item, Listing, several
-from plait_vision.image_classification.reading import (
-    ImageSplit,
-    check_images,
-    data_fingerprint,
-    partition,
-    shared,
-)
-from plait_vision.image_classification.sources import SUPPORTED, list_source
+from plait_vision.image_classification.labels import IMAGENET, given_classes
+from plait_vision.image_classification.reading import IMAGES, ImageSplit, check_images
 from plait_vision.images import MAX_PIXELS, ImageError, ImageExample, read_image
 
-ALL_SCORES = 20
-TOP_SCORES = 5
 DEFAULT_SIZE = 224  # pixels; what a problem says of images that nobody has seen
 
 
 class ImageOptions(DataOptions):
     """The recipe's `data` block for image classification."""
 
-    split: Literal["auto", "given", "random", "stratified"] = "auto"
+    pattern: str | None = None
+    """A regular expression for files' paths below the folder (or below its train, valid and test folders), all of it,
+    with the group label, and perhaps split, or train, valid, test: "(?P<split>[a-z]+)/(?P<label>[a-z]+)_.*"."""
+    split: How = "auto"
     """auto: splits that the data name, else stratified; given: only these, none is carved; random, stratified: all data
     are divided anew by the seed, whatever they name."""
     valid_fraction: float = Field(default=0.1, ge=0, lt=1)
@@ -59,6 +49,13 @@ class ImageOptions(DataOptions):
     cache: bool | Literal["auto"] = "auto"
     """Keep decoded images in memory; auto: where they take less than 512 MiB."""
 
+    @field_validator("pattern")
+    @classmethod
+    def _readable(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            check_pattern(pattern, IMAGES)
+        return pattern
+
 
 class ImageClassification(Task):
     """One class an image. Examples are `ImageExample`, predictions `ClassPrediction`; it knows no model."""
@@ -68,7 +65,7 @@ class ImageClassification(Task):
     options: ImageOptions
 
     def read(self, source: Any, problem: Problem | None = None) -> Splits:
-        """Read images and labels, check every one, and divide them. See `list_source` for what a source may be.
+        """Read images and labels, check every one, and divide them; for sources see `plait.sources.list_source`.
 
         Raises:
             DataError: names the files and what to do: unreadable or missing data, broken images (all at once), missing
@@ -81,38 +78,34 @@ class ImageClassification(Task):
             given = Classes(tuple(problem["labels"]), "the trained run", named.aliases if named else {})
         if source is None:
             if given is None:
-                raise DataError("no data are given", hint=f"data.source: {SUPPORTED}")
+                raise DataError("no data are given", hint=f"data.source: {IMAGES.supported}")
             return Splits(notes=("no data: the classes are given",))
-        listing = list_source(source, fields=self.options.fields)
-        notes = [*_ignored(listing), *self._settle(listing.faults, _count(listing.parts) + len(listing.faults))]
-        if not _count(listing.parts):
-            raise DataError(f"no images in {_described(source)}", hint=f"expected {SUPPORTED}")
-        parts = partition(
-            listing.parts,
-            how=self.options.split,
-            valid_fraction=self.options.valid_fraction,
-            test_fraction=self.options.test_fraction,
+        options = self.options
+        listing = list_source(source, media=IMAGES, fields=options.fields, pattern=options.pattern)
+        notes = [*listing.notes(), *self._settled(listing.faults, len(listing) + len(listing.faults))]
+        if not len(listing):
+            described = source if isinstance(source, str | Path) else "the data"
+            raise DataError(f"no images in {described}", hint=f"expected {IMAGES.supported}")
+        division = Division(
+            media=IMAGES,
+            how=options.split,
+            valid_fraction=options.valid_fraction,
+            test_fraction=options.test_fraction,
             seed=self.seed,
             fixed=given is not None,
+            single="refuse",
         )
+        parts = division.of(listing.parts)
         classes = given or classes_of(listing, parts["train"])
-        check_known(parts, classes)
-        notes += [note] if (note := alike(classes)) else []
-        return self._checked(self._limited(parts), classes, notes)
-
-    def _limited(self, parts: Mapping[str, list[Item]]) -> dict[str, list[Item]]:
-        most = self.options.limit
-        chosen = {
-            split: limit([item.label for item in items], most=most, seed=self.seed) for split, items in parts.items()
-        }
-        return {split: [items[index] for index in chosen[split]] for split, items in parts.items()}
+        check_known(parts, classes, media=IMAGES)
+        parts = limited(parts, media=IMAGES, most=options.limit, seed=self.seed)
+        return self._checked(parts, classes, [*notes, *alike(classes)])
 
     def _checked(self, parts: Mapping[str, list[Item]], classes: Classes, notes: list[str]) -> Splits:
         items = [item for part in parts.values() for item in part]
-        sound, faults = check_images(
-            items, verify=self.options.verify, max_pixels=self.options.max_pixels, cache=self.options.cache
-        )
-        notes += self._settle(faults, len(items))
+        options = self.options
+        sound, faults = check_images(items, verify=options.verify, max_pixels=options.max_pixels, cache=options.cache)
+        notes += self._settled(faults, len(items))
         splits: dict[str, ImageSplit] = {}
         start = 0
         for name, part in parts.items():
@@ -124,33 +117,20 @@ class ImageClassification(Task):
                 [items[index] for index in good],
                 [sound[index] for index in good],
                 classes=classes,
-                max_pixels=self.options.max_pixels,
+                max_pixels=options.max_pixels,
             )
-        if self.options.verify == "full":
-            notes += shared(splits)
-        index = pa.table(
-            {
-                "id": pa.array([id_ for split in splits.values() for id_ in split.ids], pa.string()),
-                "split": pa.array([name for name, split in splits.items() for _ in split.ids], pa.string()),
-                "label": pa.array([label for split in splits.values() for label in split.labels], pa.string()),
-            }
-        )
+        if options.verify == "full":
+            notes += shared(splits, nouns=IMAGES.nouns, how="byte for byte")
+        columns = {
+            "id": [id_ for split in splits.values() for id_ in split.ids],
+            "split": [name for name, split in splits.items() for _ in split.ids],
+            "label": [label for split in splits.values() for label in split.targets],
+        }
+        index = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
         return Splits(**splits, fingerprint=data_fingerprint(splits), index=index, notes=tuple(notes))
 
-    def _settle(self, faults: Sequence[Fault], total: int) -> list[str]:
-        """Stop at the faults, all at once, or skip them with a note."""
-        if not faults:
-            return []
-        files = [{"where": str(fault.where), "reason": fault.reason} for fault in faults[:10]]
-        listed = [f"{each['where']} {each['reason']}" for each in files]
-        more = f"\n  and {len(faults) - len(files)} more" if len(faults) > len(files) else ""
-        if self.options.on_error == "skip":
-            return [f"skipped {len(faults)} of {total} examples: {several(listed)}" + more.replace("\n ", ",")]
-        raise DataError(
-            f"{len(faults)} of {total} examples cannot be used:\n  " + "\n  ".join(listed) + more,
-            hint="mend or remove them, or skip them with data.on_error=skip",
-            details={"total": len(faults), "of": total, "files": files},
-        )
+    def _settled(self, faults: Sequence[Fault], total: int) -> list[str]:
+        return settle(faults, total=total, on_error=self.options.on_error, nouns="examples")
 
     def problem(self, splits: Splits) -> Problem:
         """{"labels": names in the order of outputs, "channels": 1 where all training images are grey, else 3,
@@ -162,7 +142,7 @@ class ImageClassification(Task):
         if seen is None:
             given = given_classes(self.options.labels)
             if given is None:
-                raise DataError("no data and no data.labels: the classes are not known", hint=SUPPORTED)
+                raise DataError("no data and no data.labels: the classes are not known", hint=IMAGES.supported)
             return {"labels": list(given.names), "channels": 3, "height": DEFAULT_SIZE, "width": DEFAULT_SIZE}
         return {
             "labels": list(seen.classes),
@@ -180,13 +160,7 @@ class ImageClassification(Task):
         Raises:
             InputError: it is none of these, or broken.
         """
-        if set(inputs) != {"image"}:
-            unknown = next((name for name in inputs if name != "image"), None)
-            raise InputError(
-                f"there is no input {unknown!r}" if unknown else "the input 'image' is missing",
-                hint=(did_you_mean(unknown, ["image"]) if unknown else None) or 'give {"image": a path}',
-            )
-        value: Any = inputs["image"]
+        value: Any = input_value(inputs, IMAGES)
         id_ = ""
         if isinstance(value, ImageExample):
             value, id_ = value.image, value.id
@@ -198,29 +172,5 @@ class ImageClassification(Task):
             raise InputError(f"{id_ or 'image'} {error}") from error
 
     def present(self, prediction: ClassPrediction, problem: Problem) -> Prediction:
-        """The most probable class; probabilities of all classes where there are at most 20, else of the first five."""
-        labels, probabilities = problem["labels"], prediction.probabilities
-        best = np.argsort(-probabilities, kind="stable")
-        shown = range(len(labels)) if len(labels) <= ALL_SCORES else best[:TOP_SCORES]
-        label = labels[prediction.index]
-        scores = {labels[index]: float(probabilities[index]) for index in shown}
-        return Prediction(prediction=label, scores=scores, outputs={"label": label})
-
-
-def _count(parts: Mapping[str, Sequence[Item]]) -> int:
-    return sum(map(len, parts.values()))
-
-
-def _ignored(listing: Listing) -> list[str]:
-    notes = []
-    if total := sum(listing.ignored.values()):
-        kinds = several(f"{kind} ({count})" for kind, count in sorted(listing.ignored.items()))
-        notes.append(f"ignored {total} files that are no images: {kinds}")
-    for split in ("valid", "test"):
-        if empty := listing.empty.get(split):
-            notes.append(f"{split} has no image of {several(empty)}")
-    return notes
-
-
-def _described(source: Any) -> str:
-    return str(source) if isinstance(source, str | Path) else "the data"
+        """As `present_class`: the most probable class, and scores."""
+        return present_class(prediction, problem["labels"])

@@ -1,0 +1,36 @@
+"""What does the NLP plugin offer: which tasks, models and data sets, and where does their code live?"""
+
+from __future__ import annotations
+
+from plait_nlp.architectures.offers import TRANSFORMERS
+from plait_nlp.sentence_embedding import offers as embedding
+from plait_nlp.text_classification import offers as classification
+from plait_registry import DatasetSpec, ModelSpec, PortSpec, TaskSpec, hookimpl
+
+plait_api = 1
+
+_PARTS = (
+    classification,
+    embedding,
+)
+"""Modules with TASKS, MODELS and DATASETS, and perhaps PORTS, in the order of `plait list`."""
+
+
+@hookimpl
+def plait_tasks() -> list[TaskSpec]:
+    return [spec for part in _PARTS for spec in part.TASKS]
+
+
+@hookimpl
+def plait_models() -> list[ModelSpec]:
+    return [TRANSFORMERS, *(spec for part in _PARTS for spec in part.MODELS)]
+
+
+@hookimpl
+def plait_datasets() -> list[DatasetSpec]:
+    return [spec for part in _PARTS for spec in part.DATASETS]
+
+
+@hookimpl
+def plait_ports() -> list[PortSpec]:
+    return [spec for part in _PARTS for spec in getattr(part, "PORTS", ())]

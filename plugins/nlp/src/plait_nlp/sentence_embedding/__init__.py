@@ -1,0 +1,1 @@
+"""What is learned: vectors by which texts of like meaning are found."""

@@ -1,0 +1,1 @@
+"""What do recommenders need of data, tasks, models and metrics?"""

@@ -1,0 +1,1 @@
+"""Which recommenders are fitted without gradients?"""

@@ -1,0 +1,1 @@
+"""What items are about, and who likes what is about the same."""

@@ -1,0 +1,1 @@
+"""Users and items as vectors whose product says who likes what."""

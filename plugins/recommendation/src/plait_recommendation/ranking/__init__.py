@@ -1,0 +1,1 @@
+"""What does ranking need: cases and splits, a task, an evaluator?"""

@@ -1,0 +1,1 @@
+"""What comes next, told by the order of what came before."""

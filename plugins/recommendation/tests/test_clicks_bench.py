@@ -1,0 +1,139 @@
+"""How well do the click and rating models do on generated clicks and on MovieLens-100k, and how fast do they train?
+
+MovieLens-100k is read from the folder `ml-100k` (RecBole's .inter, .item and .user) of the one that PLAIT_BENCH_DATA
+names. Settings are the defaults, which were chosen on `valid` of seed 0.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from time import process_time
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+import plait
+from plait.evaluation import compare
+from plait_recommendation.ctr.demo_data import make_clicks
+from plait_recommendation.ctr.evaluation import ClickEvaluator
+from plait_recommendation.sources import Source, open_source
+
+pytestmark = pytest.mark.bench
+
+SEEDS = (0, 1, 2)
+MODELS = ("logistic-regression", "factorization-machine", "deepfm", "dcn-v2", "dlrm")
+
+
+def movielens() -> Path:
+    folder = Path(os.environ.get("PLAIT_BENCH_DATA", "nowhere"), "ml-100k")
+    if not (folder / "ml-100k.inter").is_file():
+        pytest.skip("PLAIT_BENCH_DATA names no folder with ml-100k/ml-100k.inter, .item and .user")
+    return folder
+
+
+def with_side_features(folder: Path) -> Source:
+    """Users with age, gender, occupation and the first two digits of their zip code; items with genres and year."""
+    found = open_source(folder, fields={}, columns=None)[""]
+    assert found.users is not None
+    assert found.items is not None
+    region = pc.utf8_slice_codeunits(found.users.column("zip_code"), 0, 2)
+    year = found.items.column("release_year")
+    year = pc.if_else(pc.ascii_is_decimal(year), year, "")  # two cells are no years
+    return replace(
+        found,
+        users=found.users.drop_columns(["zip_code"]).append_column("region", region),
+        items=found.items.drop_columns(["release_year", "movie_title"]).append_column("year", year),
+    )
+
+
+def click_runs(data: Any, out: Path) -> dict[str, list[plait.Run]]:
+    """Three runs of each model; prints their means, and the paired bootstrap against the two that must be beaten."""
+    runs: dict[str, list[plait.Run]] = {}
+    for name in MODELS:
+        started = process_time()
+        runs[name] = [
+            plait.train(
+                "recommendation/ctr", f"recommendation/{name}", data, seed=seed, out=out / f"{name}-{seed}",
+                engine={"threads": 1, "device": "cpu"}, output={"report": False, "tensorboard": False},
+            )
+            for seed in SEEDS
+        ]  # fmt: skip
+        seconds = (process_time() - started) / len(SEEDS)
+        numbers = {key: mean(run.metrics["test"][key] for run in runs[name])
+                   for key in ("auc", "log_loss", "calibration_error", "gauc")}  # fmt: skip
+        print(
+            f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in numbers.items()) + f", {seconds:.0f} CPU-s"
+        )
+    for deep in ("deepfm", "dcn-v2"):
+        for shallow in ("logistic-regression", "factorization-machine"):
+            for seed, one, other in zip(SEEDS, runs[deep], runs[shallow], strict=True):
+                found = compare(ClickEvaluator().measure, judged(one), judged(other))
+                print(f"{deep} - {shallow}, seed {seed}: {found.difference:+.4f} [{found.low:+.4f}, {found.high:+.4f}]")
+    return runs
+
+
+def judged(run: plait.Run) -> pa.Table:
+    """The judged test pairs of a run."""
+    [file] = (run.path / "predictions").glob("test*.parquet")
+    return pq.read_table(file)
+
+
+def auc(runs: list[plait.Run]) -> float:
+    return mean(run.metrics["test"]["auc"] for run in runs)
+
+
+def test_interactions_of_order_three_are_found_by_deep_models_alone(tmp_path: Path) -> None:
+    clicks = make_clicks(50_000)
+    print(f"\nsynthetic clicks, 50,000: the best AUC that is possible is {clicks.bayes_auc:.4f}")
+    runs = click_runs(clicks.source, tmp_path)
+    for deep in ("deepfm", "dcn-v2"):
+        assert auc(runs[deep]) > auc(runs["factorization-machine"]) + 0.05 > auc(runs["logistic-regression"])
+
+
+def test_likes_on_movielens(tmp_path: Path) -> None:
+    source = with_side_features(movielens())
+    print("\nMovieLens-100k, rating >= 4, random 72/8/20")
+    kinds = {"age": "numeric", "year": "numeric"}
+    runs = click_runs({"source": source, "threshold": 4, "kinds": kinds}, tmp_path)
+    for deep in ("deepfm", "dcn-v2"):
+        assert auc(runs[deep]) > max(auc(runs["factorization-machine"]), auc(runs["logistic-regression"]))
+
+
+def test_ratings_on_movielens(tmp_path: Path) -> None:
+    folder, found = movielens(), {}
+    for name in ("bias", "biased-mf"):
+        started = process_time()
+        found[name] = [
+            plait.train(
+                "recommendation/rating", f"recommendation/{name}", str(folder), seed=seed,
+                out=tmp_path / f"{name}{seed}", engine={"threads": 1, "device": "cpu"},
+                output={"report": False, "tensorboard": False, "baselines": False},
+            ).metrics["test"]["rmse"]
+            for seed in SEEDS
+        ]  # fmt: skip
+        print(f"{name}: RMSE {mean(found[name]):.4f} of {np.round(found[name], 4)}, "
+              f"{(process_time() - started) / len(SEEDS):.1f} CPU-s")  # fmt: skip
+    assert mean(found["biased-mf"]) < 0.925
+    assert mean(found["bias"]) < 0.955
+
+
+def test_rows_a_second_of_logistic_regression(tmp_path: Path) -> None:
+    source, seconds = make_clicks(200_000, users=5_000, items=2_000).source, []
+    for epochs in (1, 6):  # the difference of two runs leaves out what every run costs once
+        started = process_time()
+        plait.train(
+            "recommendation/ctr", "recommendation/logistic-regression", {"source": source, "valid_fraction": 0},
+            out=tmp_path / str(epochs), trainer={"epochs": epochs, "batch_size": 4096},
+            engine={"threads": 1, "device": "cpu"}, output={"report": False, "tensorboard": False},
+        )  # fmt: skip
+        seconds.append(process_time() - started)
+    rate = 5 * 160_000 / (seconds[1] - seconds[0])
+    print(f"\nlogistic regression: {rate:,.0f} training rows a CPU-second")
+    assert rate > 100_000

@@ -1,0 +1,1 @@
+"""How does a text sound? See `task` and `espeak`; importing this package imports nothing else."""

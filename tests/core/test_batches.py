@@ -1,0 +1,66 @@
+"""Do columnar splits reach the collate as one chunk, whatever wraps them?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from plait.model import Batch, Key, Processor
+from plait.task import examples_at, select
+from plait.training.batches import Order, evaluation_batches, training_batches
+
+
+class Column(Sequence[int]):
+    """Numbers in an array; `take` gives a part that is an array still."""
+
+    in_memory = True
+
+    def __init__(self, values: np.ndarray[Any, Any]) -> None:
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: Any) -> Any:
+        raise AssertionError("an example was made one by one")
+
+    def take(self, indices: Sequence[int]) -> Column:
+        return Column(self.values[np.asarray(indices, dtype=np.int64)])
+
+
+class Stack(Processor):
+    """Values and the indices of their keys."""
+
+    def collate(self, examples: Sequence[Any], keys: Sequence[Key], *, training: bool) -> Batch:
+        assert isinstance(examples, Column)
+        tensors = {"value": torch.from_numpy(examples.values), "key": torch.tensor([key.index for key in keys])}
+        return Batch(tensors, count=len(examples), size=len(examples))
+
+    def as_json(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_json(cls, state: Mapping[str, Any]) -> Stack:
+        return cls()
+
+
+def test_a_columnar_split_is_collated_by_chunks_and_never_one_by_one() -> None:
+    split = Column(np.arange(10) * 7)
+    order = Order(examples=10, epochs=2, batch_size=4, seed=0)
+    steps = training_batches(split, Stack(), order, start=0, workers=0, pin_memory=False)
+    batches = [batch for step in steps for batch in step]
+    assert [batch.size for batch in batches] == [4, 4, 2, 4, 4, 2]
+    assert all(torch.equal(batch["value"], batch["key"] * 7) for batch in batches)  # each with its own key
+    judged = evaluation_batches(
+        split, Stack(), batch_size=4, rank=1, world_size=2, workers=0, pin_memory=False
+    )  # fmt: skip
+    assert [chunk.values.tolist() for chunk, _ in judged] == [[35, 42, 49, 56], [63]]  # type: ignore[attr-defined]
+
+
+def test_a_selection_of_a_columnar_split_is_taken_from_it() -> None:
+    part = select(Column(np.arange(10)), [9, 3, 5])
+    assert examples_at(part, [2, 0]).values.tolist() == [5, 9]  # type: ignore[attr-defined]
+    assert examples_at(["a", "b", "c"], [2, 0]) == ["c", "a"]
