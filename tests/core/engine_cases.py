@@ -30,7 +30,7 @@ class Awkward(NeuralModel):
             self.table = torch.nn.Embedding(11, 5)
             self.body = torch.nn.Linear(5, 5)
             self.fixed = torch.nn.Linear(5, 5)
-            self.unused = torch.nn.Parameter(torch.zeros(3))
+            self.unused = torch.nn.Parameter(torch.ones(3))
             self.scale = torch.nn.Parameter(torch.tensor(1.5))
             self.out = torch.nn.Linear(5, 11, bias=True)
         self.out.weight = self.table.weight
@@ -70,7 +70,36 @@ class Deep(Awkward):
         return Output(torch.nn.functional.cross_entropy(logits.float(), batch["y"]), logits)
 
 
-Awkward.__abstractmethods__ = Deep.__abstractmethods__ = frozenset()
+class Rare(Awkward):
+    """A parameter that only every third forward uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rare = torch.nn.Parameter(torch.ones(4))
+        self.forwards = 0
+
+    def uses(self, batch: Batch) -> torch.Tensor:
+        self.forwards += 1
+        return torch.full((batch.size,), self.forwards % 3 == 0)
+
+    def forward(self, batch: Batch) -> Output:
+        output, used = super().forward(batch), self.uses(batch)
+        if not used.any():
+            return output
+        loss = torch.nn.functional.cross_entropy(output.logits * (1 + used[:, None] * self.rare.sum()), batch["y"])
+        return Output(loss, output.logits)
+
+
+class Uneven(Rare):
+    """A parameter that only some examples use, and so only some ranks."""
+
+    def uses(self, batch: Batch) -> torch.Tensor:
+        return batch["x"] == 10
+
+
+Awkward.__abstractmethods__ = Rare.__abstractmethods__ = Uneven.__abstractmethods__ = Deep.__abstractmethods__ = (
+    frozenset()
+)
 
 
 def batches(steps: int, size: int = 12) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -188,9 +217,21 @@ def unequal(folder: Path, stages: list[int]) -> None:
         (folder / f"told-{engine.world_size}.json").write_text(json.dumps(told))
 
 
+def left_alone(folder: Path, stages: list[int | None]) -> None:
+    """Decay and momentum, where one parameter is never reached by a gradient, and another one now and then."""
+    for stage in stages:
+        for kind in (Rare, Uneven) if not stage else (Rare,):  # DeepSpeed asks for the same graph on every rank
+            rule = {**SGD, "learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.1}
+            engine, _, _ = make(stage, rule, kind=kind)
+            for x, y in batches(8, size=6):
+                step(engine, x, y)
+            state(engine, folder / f"{kind.__name__}-{stage}.safetensors")
+            engine.close()
+
+
 def several(folder: Path, cases: list[tuple[str, dict[str, Any]]]) -> None:
     """Several of the above in one start of the processes, which costs more than they do."""
     for name, options in cases:
         place = folder / str(options.pop("place", "."))
         place.mkdir(parents=True, exist_ok=True)
-        {"parity": parity, "elastic": elastic, "unequal": unequal}[name](place, **options)
+        {"parity": parity, "elastic": elastic, "unequal": unequal, "left_alone": left_alone}[name](place, **options)

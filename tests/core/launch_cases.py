@@ -21,7 +21,7 @@ QUIET = {"baselines": False, "report": False, "tensorboard": False}
 
 class TroubleOptions(NetOptions):
     trouble: str = "none"
-    """"raise", "kill" or "nan": what rank 1 does at its fourth forward."""
+    """What rank 1 does: "raise" or "nan" at its fourth forward; "kill" at its seventh, unless it was restarted."""
     slow: float = 0.0
     """Seconds of each training forward, so that a signal finds the fit in the middle."""
 
@@ -43,12 +43,13 @@ class Trouble(Net):
 
     def forward(self, batch: Batch) -> Output:
         output = super().forward(batch)
-        if self.training and os.environ.get("RANK") == "1" and self.forwards == 4:
-            if self.options.trouble == "raise":
+        again = os.environ.get("TORCHELASTIC_RESTART_COUNT") != "0"
+        if self.training and os.environ.get("RANK") == "1":
+            if self.options.trouble == "raise" and self.forwards == 4:
                 raise ValueError("a fault of rank 1 only")
-            if self.options.trouble == "kill":
+            if self.options.trouble == "kill" and self.forwards == 7 and not again:
                 os.kill(os.getpid(), signal.SIGKILL)
-            if self.options.trouble == "nan" and output.loss is not None:
+            if self.options.trouble == "nan" and self.forwards == 4 and output.loss is not None:
                 return Output(output.loss * float("nan"), output.logits)
         if self.training:
             time.sleep(self.options.slow)

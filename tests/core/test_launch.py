@@ -24,10 +24,18 @@ from tests.core.test_gradient import assert_equal, history, weights
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="DeepSpeed is for Linux")
 
 
-def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
-    """Frozen batch norm looks across no examples; 72 for training in batches of 16 leave a short last one."""
-    options = {"model": {"freeze": ["body"], "noise": 0.1}, "average": None}
-    one, two = fit(tmp_path / "one", processes=1, **options), fit(tmp_path / "two", stage=3, **options)
+LEARN = {"stage": 3, "model": {"freeze": ["body"], "noise": 0.1}, "average": None}
+"""Frozen batch norm looks across no examples; 72 for training in batches of 16 leave a short last one."""
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> plait.Run:
+    """Two processes at ZeRO-3, undisturbed."""
+    return fit(tmp_path_factory.mktemp("two") / "run", **LEARN)
+
+
+def test_two_processes_learn_what_one_learns(two: plait.Run, tmp_path: Path) -> None:
+    one = fit(tmp_path / "one", processes=1, **LEARN)
     assert (two.info["processes"], two.info["engine"]) == (2, "deepspeed")
     for name, tensor in weights(one).items():
         torch.testing.assert_close(weights(two)[name], tensor, rtol=1e-6, atol=1e-7)
@@ -35,6 +43,13 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
         assert after["metrics"] == pytest.approx(before["metrics"], rel=1e-6)
     assert plait.evaluate(two.path, two_data(), registry=plait.registry(*toys())).metrics["accuracy"] > 0.3
     assert sorted(each.name for each in (two.path / "logs").iterdir()) == ["rank-0.txt", "rank-1.txt"]
+
+
+def test_a_rank_killed_in_the_second_epoch_starts_again_from_the_first(two: plait.Run, tmp_path: Path) -> None:
+    """And the run ends with the bits of the undisturbed one."""
+    assert_equal(fit(tmp_path / "run", trouble="kill", engine={"max_restarts": 1}, **LEARN), two)
+    begun = (tmp_path / "run" / "logs" / "rank-0.txt").read_text().count("begins")
+    assert begun == 2
 
 
 def two_data() -> dict[str, list[object]]:
@@ -50,7 +65,6 @@ def toys() -> tuple[type, ...]:
     return Points, Trouble
 
 
-@pytest.mark.slow
 def test_an_exception_of_one_rank_ends_the_run_with_its_traceback_once(tmp_path: Path) -> None:
     begun = time.monotonic()
     with pytest.raises(EngineError, match=r"rank 1 failed: ValueError: a fault of rank 1 only") as raised:
@@ -67,6 +81,7 @@ def test_a_killed_rank_is_named(tmp_path: Path) -> None:
         fit(tmp_path / "run", trouble="kill")
 
 
+@pytest.mark.slow
 def test_what_the_user_can_mend_is_raised_here_as_it_was_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="row 3 is not for tokenizers") as raised:
         fit(tmp_path / "run", trouble="data", engine={"max_restarts": 3})  # it would come again: no restart
@@ -155,6 +170,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> plait.Run:
     return fit(tmp_path_factory.mktemp("straight") / "run", **AWKWARD)
 
 
+@pytest.mark.slow
 def test_sigterm_then_three_kills_end_bit_equal(straight: plait.Run, tmp_path: Path) -> None:
     """The signal comes in the middle of an epoch; the kills in start-up, steps, evaluations and saves."""
     out = tmp_path / "run"

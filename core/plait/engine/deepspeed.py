@@ -26,8 +26,10 @@ from plait.engine.base import ReduceOp, StepResult
 from plait.engine.group import Group
 from plait.engine.local import explain_memory, find_device, find_precision, move, train_modules
 from plait.engine.partitions import Layout, stage_0, stage_1_or_2, stage_3
+from plait.engine.scaling import LossScale
 from plait.engine.settings import check, deepspeed_config
 from plait.engine.state import read_state, write_state
+from plait.engine.untouched import Untouched
 from plait.engine.world import World
 from plait.errors import EngineError
 from plait.options import EngineOptions
@@ -60,6 +62,7 @@ class DeepSpeedEngine:
         self._average: float | None = None
         self._averages: list[Tensor] = []
         self._scaler: LossScale | None = None
+        self._untouched: Untouched | None = None
         self._added_variable = False
 
     def creating(self) -> AbstractContextManager[None]:
@@ -88,6 +91,11 @@ class DeepSpeedEngine:
             self._scaler = LossScale()
         self._engine = self._initialize(model, optimizer)
         self._layout = self._lay_out(dict(model.named_parameters()))
+        if self.options.zero_stage:
+            self._untouched = Untouched(
+                dict(model.named_parameters()), self._layout, optimizer,
+                largest=lambda flags: self._group.reduce(flags, "max"),
+            )  # fmt: skip
         if self.options.compile:
             self._engine.compile()
         if average is not None:
@@ -184,6 +192,9 @@ class DeepSpeedEngine:
             self._scaler.restore(json.loads((directory / "scaler.json").read_text(encoding="utf-8")))
 
     def close(self) -> None:
+        if self._untouched is not None:
+            self._untouched.close()
+            self._untouched = None
         if self._engine is not None:
             self._engine.destroy()
         if self._added_variable:
@@ -226,7 +237,13 @@ class DeepSpeedEngine:
     def _step_replicated(self) -> tuple[bool, Tensor]:
         """Reduce, look, clip and update as the local engine does: the same bits for one process."""
         if self.world_size > 1:
+            trained = [each for each in self._setup_model().parameters() if each.requires_grad]
+            flags = torch.tensor([each.grad is not None for each in trained], dtype=torch.uint8)
+            reached = self._group.reduce(flags, "max").tolist()
             self._engine.buffered_allreduce_fallback()
+            for parameter, anywhere in zip(trained, reached, strict=True):
+                if not anywhere:
+                    parameter.grad = None  # DeepSpeed made a zero of it, and weight decay would follow
         parameters = [each for each in self._setup_model().parameters() if each.grad is not None]
         scale = 1.0 if self._scaler is None else self._scaler.scale
         if scale != 1.0:
@@ -245,6 +262,8 @@ class DeepSpeedEngine:
     def _step_sharded(self) -> tuple[bool, Tensor]:
         if self._scaler is not None:
             self._engine.optimizer.override_loss_scale(self._scaler.scale)
+        assert self._untouched is not None
+        self._untouched.keep()
         self._engine.step()
         norm = self._engine.get_global_grad_norm()
         return bool(self._engine.was_step_applied()), torch.as_tensor(norm)
@@ -282,31 +301,6 @@ class DeepSpeedEngine:
         if self._model is None:
             raise RuntimeError("setup() comes first")
         return self._model
-
-
-class LossScale:
-    """The factor that keeps small fp16 gradients from vanishing: halved when they overflow, doubled after 2000 good
-    steps (as torch's GradScaler does it). It knows no tensor; whether a step overflowed is agreed by the norm."""
-
-    def __init__(self) -> None:
-        self.scale = 2.0**16
-        self._good = 0
-
-    def update(self, applied: bool) -> None:
-        """Count a step."""
-        self._good = self._good + 1 if applied else 0
-        if not applied:
-            self.scale /= 2
-        elif self._good == 2000:
-            self.scale, self._good = self.scale * 2, 0
-
-    def as_json(self) -> dict[str, Any]:
-        """Its state."""
-        return {"scale": self.scale, "_growth_tracker": self._good}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state, also one of torch's GradScaler."""
-        self.scale, self._good = float(state["scale"]), int(state["_growth_tracker"])
 
 
 def check_options(options: EngineOptions, world: World) -> None:
@@ -356,8 +350,10 @@ def import_deepspeed(device: torch.device) -> ModuleType:
     added = "DS_ACCELERATOR" not in os.environ
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if device.type == "cuda" else "cpu")
     try:
-        import deepspeed
-        import deepspeed.ops
+        with _uncompiled():
+            import deepspeed
+            import deepspeed.ops
+            import deepspeed.runtime.zero.muon.original_muon
     except ImportError as error:
         raise EngineError(
             f"the deepspeed engine needs deepspeed, which cannot be imported: {error}",
@@ -377,6 +373,18 @@ def import_deepspeed(device: torch.device) -> ModuleType:
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     module: ModuleType = deepspeed
     return module
+
+
+@contextmanager
+def _uncompiled() -> Iterator[None]:
+    """Inside, torch.compile leaves functions as they are. DeepSpeed decorates its Muon optimizer with it, which Plait
+    does not offer, and the decorator alone loads torch's compiler: 1.4 s of each process's start."""
+    original = torch.compile
+    torch.compile = lambda function=None, **options: function or (lambda given: given)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.compile = original
 
 
 @contextmanager

@@ -74,7 +74,7 @@ class GradientTrainer(Trainer):
                 if output.loss is None:
                     raise RuntimeError(f"{type(model).__name__}.forward gave no loss for a batch of training examples")
                 part = batch.count / max(1, terms)  # of the global batch's mean
-                # a mean over no terms is NaN: an idle rank's batch must only keep the parameters in the graph
+                # an idle rank's batch (borrowed, or without a term) must only keep the parameters in the graph
                 loss = output.loss if batch.count else output.logits.sum() * 0.0
                 engine.backward(loss, scale=part * engine.world_size)  # engines average over ranks
                 losses.append((loss.detach(), part))
