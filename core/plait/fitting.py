@@ -65,7 +65,7 @@ def fit_recipe(
             f"model {recipe.model_options.name} only predicts; there is nothing to train",
             hint=f"`plait run {recipe.task.name}` predicts the task's demo input",
         )
-    if recipe.engine.processes > 1 and World.find().size == 1:
+    if (recipe.engine.processes > 1 or recipe.engine.hosts) and World.find().size == 1:
         from plait.engine.launch import launch
 
         return launch(recipe, registry, data=data, resume=resume)

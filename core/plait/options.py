@@ -76,7 +76,10 @@ class EngineOptions(Options):
     name: str = Field(default="auto", json_schema_extra=RESUME)
     """auto, or a registered engine."""
     processes: int = Field(default=1, ge=1, json_schema_extra=RESUME)
-    """Processes that train together; `--nproc`."""
+    """Processes that train together, on all hosts; `--nproc`."""
+    hosts: tuple[str, ...] = Field(default=(), json_schema_extra=RESUME)
+    """Hosts that share the processes evenly, each a name, the first also with a port ("gpu1:29400"): the same command
+    runs on each, and sees the same run directory and data; `--hosts FILE`, one a line. None: this one."""
     device: str = Field(default="auto", json_schema_extra=RESUME)
     """auto (CUDA, then MPS, then CPU, as found), or a torch device."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

@@ -116,7 +116,7 @@ def make_engine(recipe: Recipe, registry: Registry, *, alone: bool = False) -> E
 
 
 def refuse_mixtures(engine: Engine, recipe: Recipe) -> None:
-    """Processes of different versions would not train one model.
+    """Processes of different versions, or with different recipes, would not train one model.
 
     Raises:
         EngineError: names what differs, and where.
@@ -124,8 +124,15 @@ def refuse_mixtures(engine: Engine, recipe: Recipe) -> None:
     if engine.world_size == 1:
         return
     entries = {each.distribution: each.version for each in (recipe.task, recipe.model)}
-    found = engine.gather({**versions(entries), "host": socket.gethostname()})
+    blocks = {name: block for name, block in recipe.as_json().items() if name not in ("data", "engine", "output")}
+    told = {**versions(entries), "host": socket.gethostname(), "recipe": json.dumps(blocks, sort_keys=True)}
+    found = engine.gather(told)
     for rank, each in enumerate(found):
+        if each["recipe"] != found[0]["recipe"]:
+            raise EngineError(
+                f"rank {rank} ({each['host']}) has another recipe than rank 0 ({found[0]['host']})",
+                hint="run the same command on every host",
+            )
         differing = [name for name in found[0] if name not in ("host", "platform") and each.get(name) != found[0][name]]
         if differing:
             listed = ", ".join(f"{name} {each.get(name)} and not {found[0][name]}" for name in differing)
@@ -154,7 +161,7 @@ def create_model(recipe: Recipe, problem: Problem, splits: Splits, engine: Engin
         return fitted.as_json() if engine.world_size > 1 else None
 
     state = on_first(engine, fit)
-    with together(engine), engine.creating():
+    with together(engine):
         if fitted is None:
             fitted = kind.ProcessorType.from_json(state)
         built = kind.build(options=options, problem=problem, processor=fitted, seed=seed)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import plait
+from plait.engine.launch import ATTEMPT
 from plait.errors import DataError
 from plait.model import Batch, Output
 from plait_registry import ModelSpec
@@ -43,7 +44,7 @@ class Trouble(Net):
 
     def forward(self, batch: Batch) -> Output:
         output = super().forward(batch)
-        again = os.environ.get("TORCHELASTIC_RESTART_COUNT") != "0"
+        again = os.environ.get(ATTEMPT) != "0"
         if self.training and os.environ.get("RANK") == "1":
             if self.options.trouble == "raise" and self.forwards == 4:
                 raise ValueError("a fault of rank 1 only")

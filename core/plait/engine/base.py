@@ -47,9 +47,6 @@ class Engine(Protocol):
 
     def __init__(self, options: EngineOptions) -> None: ...
 
-    def creating(self) -> AbstractContextManager[None]:
-        """The context in which a model is built: zero.Init at stage 3, else nothing."""
-
     def setup(
         self, model: NeuralModel, optimizer: torch.optim.Optimizer | None, *, clip: float | None, average: float | None
     ) -> None:

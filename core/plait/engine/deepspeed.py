@@ -13,7 +13,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,12 @@ if TYPE_CHECKING:
 
 
 class DeepSpeedEngine:
-    """Any number of processes, with ZeRO sharding. It knows no schedule, task or metric, and of files its shards."""
+    """Any number of processes, with ZeRO sharding. It knows no schedule, task or metric, and of files its shards.
+
+    Each process makes the whole model in its host's memory, and `setup` shards it: the same weights at every stage, and
+    any model's `__init__`, given weights and frozen parts work. So a host must hold the float32 weights once for each
+    of its processes, for a moment; a model that no host can hold cannot be trained.
+    """
 
     name = "deepspeed"
 
@@ -64,10 +69,6 @@ class DeepSpeedEngine:
         self._scaler: LossScale | None = None
         self._untouched: Untouched | None = None
         self._added_variable = False
-
-    def creating(self) -> AbstractContextManager[None]:
-        # a whole model a process, sharded by setup(): the same weights at every stage, and any model's __init__ works
-        return nullcontext()
 
     def setup(
         self, model: NeuralModel, optimizer: torch.optim.Optimizer | None, *, clip: float | None, average: float | None

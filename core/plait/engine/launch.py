@@ -26,16 +26,21 @@ from typing import TYPE_CHECKING, Any
 
 from plait.engine.agreement import heard
 from plait.engine.deepspeed import check_options
+from plait.engine.hosts import Place
 from plait.engine.world import World
 from plait.errors import EngineError, Interrupted, RecipeError
 from plait.run import Run, check_free, new_directory
 
 if TYPE_CHECKING:
     from plait.config import Recipe
+    from plait.options import EngineOptions
     from plait_registry.registry import Registry
 
 JOB = "PLAIT_JOB"
 """The variable that tells a worker where its job is handed out: "address|key"."""
+ATTEMPT = "PLAIT_ATTEMPT"
+"""The variable that tells a worker how often its host has started it before. Torch's own count stays where it is when
+another host's worker died."""
 _GRACE = 300  # seconds in which ranks may save after a signal, before they are killed; schedulers kill earlier
 
 
@@ -61,7 +66,7 @@ class Job:
 
 
 def launch(recipe: Recipe, registry: Registry, *, data: Any, resume: bool) -> Run:
-    """Train a recipe in `engine.processes` processes of this host.
+    """Train a recipe in `engine.processes` processes of this host, or in this host's part of them.
 
     Raises:
         PlaitError: what one of them raised, as if it had been raised here.
@@ -70,18 +75,21 @@ def launch(recipe: Recipe, registry: Registry, *, data: Any, resume: bool) -> Ru
     """
     check_options(recipe.engine, World(size=recipe.engine.processes, launcher="plait"))
     _check_batch(recipe)
+    place = Place.find(recipe.engine.hosts, recipe.engine.processes)
     given = recipe.output.directory
+    if given is None and place.hosts > 1:
+        raise RecipeError("several hosts need one run directory", hint="name it: --out DIR, on a disk that all share")
     path = Path(given) if given else new_directory(Path("runs"), recipe.task.name, recipe.model_options.name)
-    check_free(path, resume=resume)
+    if place.hosts == 1:  # else another host may have begun the run just now; rank 0 looks
+        check_free(path, resume=resume)
     tree = recipe.as_json()
     tree["output"]["directory"] = str(path)
     job = Job(
         tree, _own_classes(registry), data, resume, tuple(each or os.getcwd() for each in sys.path),
         recipe.engine.max_restarts,
     )  # fmt: skip
-    count = recipe.engine.processes
-    with _handing_out(job) as place, _environment(count, place), _signals_kept():
-        _run_agent(count, recipe.engine.max_restarts, path)
+    with _handing_out(job) as address, _environment(place.processes, address), _signals_kept():
+        _run_agent(place, recipe.engine, path)
     return Run.open(path)
 
 
@@ -148,6 +156,7 @@ def _environment(count: int, place: str) -> Iterator[None]:
     """Inside, the variables that workers inherit."""
     wanted = {
         JOB: place,
+        ATTEMPT: "0",
         # else the agent's store keeps the addresses of a group that died, and 6 of 8 restarts hung (pytorch #135712)
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, _cores() // count))),
@@ -180,11 +189,16 @@ def _signals_kept() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _run_agent(count: int, restarts: int, path: Path) -> None:
+def _run_agent(place: Place, options: EngineOptions, path: Path) -> None:
     from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec
     from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
-    from torch.distributed.elastic.rendezvous import RendezvousParameters
+    from torch.distributed.elastic.rendezvous import (
+        RendezvousClosedError,
+        RendezvousConnectionError,
+        RendezvousParameters,
+        RendezvousTimeoutError,
+    )
     from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
     from torch.distributed.launcher.api import LaunchConfig  # registers the rendezvous backends  # noqa: F401
 
@@ -197,19 +211,31 @@ def _run_agent(count: int, restarts: int, path: Path) -> None:
                 self._remaining_restarts = 0
             return result
 
+        def _initialize_workers(self, worker_group: WorkerGroup) -> None:
+            super()._initialize_workers(worker_group)
+            os.environ[ATTEMPT] = str(int(os.environ[ATTEMPT]) + 1)
+
         def _stop_workers(self, worker_group: WorkerGroup) -> None:
             self._shutdown(signal.SIGKILL)  # they wait for one that is gone; what counts is in the checkpoints
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     with TemporaryDirectory(prefix="plait-logs-") as folder:
         parameters = RendezvousParameters(
-            backend="c10d", endpoint="localhost:0", run_id=uuid.uuid4().hex, min_nodes=1, max_nodes=1,
-            local_addr="localhost",
+            backend="c10d", endpoint=place.endpoint, run_id=uuid.uuid5(uuid.NAMESPACE_URL, str(path)).hex,
+            min_nodes=place.hosts, max_nodes=place.hosts, local_addr=place.name, join_timeout=round(options.timeout),
+            read_timeout=round(options.timeout),
         )  # fmt: skip
+        try:
+            rendezvous = get_rendezvous_handler(parameters)
+        except RendezvousConnectionError as error:
+            raise EngineError(
+                f"{place.endpoint}, the first of engine.hosts, does not answer: {error}",
+                hint="start the same command on it, and see that this host reaches that port",
+            ) from error
         spec = WorkerSpec(
-            role="plait", local_world_size=count, entrypoint=sys.executable, args=("-m", "plait.engine.worker"),
-            rdzv_handler=get_rendezvous_handler(parameters), max_restarts=restarts, monitor_interval=0.1,
-            local_addr="localhost",
+            role="plait", local_world_size=place.processes, entrypoint=sys.executable,
+            args=("-m", "plait.engine.worker"), rdzv_handler=rendezvous, max_restarts=options.max_restarts,
+            monitor_interval=0.1, local_addr=place.name,
         )  # fmt: skip
         agent = Agent(spec, DefaultLogsSpecs(log_dir=folder), shutdown_timeout=_GRACE)
         try:
@@ -221,6 +247,17 @@ def _run_agent(count: int, restarts: int, path: Path) -> None:
                 hint=f"go on with: plait train --out {path} --resume",
                 signal=int(error.sigval),
             ) from None
+        except RendezvousTimeoutError as error:
+            raise EngineError(
+                f"not all of the {place.hosts} hosts came to {place.endpoint} within {options.timeout:g} s",
+                hint="start the same command on each of engine.hosts; engine.timeout is how long they wait",
+            ) from error
+        except RendezvousClosedError as error:
+            raise EngineError(
+                f"another of the {place.hosts} hosts ended the run", hint="its message says why"
+            ) from error
+        finally:
+            rendezvous.shutdown()  # the other hosts' agents would wait for this one
         if result.is_failed():
             raise _root(result.failures).as_error(path)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,9 +47,6 @@ class LocalEngine:
         self._parameters: list[tuple[str, nn.Parameter]] = []
         self._channels_last = False
         self._losses: list[Tensor] = []
-
-    def creating(self) -> AbstractContextManager[None]:
-        return nullcontext()
 
     def setup(
         self, model: NeuralModel, optimizer: torch.optim.Optimizer | None, *, clip: float | None, average: float | None

@@ -22,14 +22,14 @@ def main() -> int:
         0 done; 1 failed; 2 what the user can mend; 143 after SIGTERM.
     """
     _die_with_launcher()
-    from plait.engine.launch import fetch
+    from plait.engine.launch import ATTEMPT, fetch
     from plait.errors import PlaitError
 
     job = fetch()
     sys.path[:] = job.path
     rank = int(os.environ["RANK"])
     _redirect(Path(job.recipe["output"]["directory"]) / "logs" / f"rank-{rank}.txt", rank)
-    attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    attempt = int(os.environ[ATTEMPT])
     try:
         _fit(job, rank, resume=job.resume or attempt > 0)
     except PlaitError as error:  # Interrupted is one: a signal to one rank ends all, and is no reason to start again
