@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import shlex
 import time
@@ -22,18 +21,18 @@ from plait.engine.agreement import on_first
 from plait.engine.base import Engine
 from plait.engine.world import World
 from plait.errors import DataError, Interrupted, PlaitError, RecipeError, StorageError
-from plait.evaluation import interval
 from plait.logs import Display, Listeners, Nobody, Unheard, log_file
 from plait.model import IterativeModel, Model, NeuralModel
 from plait.preparing import Prepared, make_engine, refuse_mixtures
 from plait.randomness import set_seed
+from plait.records import read_history, save_predictions
 from plait.report import write_report
 from plait.run import Run, check_free, locked, new_directory, versions
 from plait.sealed import storage
 from plait.signals import StopSignals
 from plait.task import Problem, Splits, Task
 from plait.trainer import Fit, Outcome, StopRequested
-from plait.training.judge import judge
+from plait.training.judge import forward_size, judge
 from plait_registry.registry import Registry
 from plait_registry.targets import describe
 
@@ -240,7 +239,7 @@ class _Fitting:
             assert valid is not None
             return judge(
                 model, engine, valid, task.evaluator(problem, valid),
-                batch_size=_evaluation_batch_size(recipe), workers=recipe.trainer.workers, stop=self._reason,
+                batch_size=forward_size(recipe.trainer), workers=recipe.trainer.workers, stop=self._reason,
             )  # fmt: skip
 
         assert recipe.trainer_type is not None
@@ -301,7 +300,7 @@ class _Fitting:
             shown = task.evaluator(problem, split)
             metrics[name] = judge(
                 model, engine, split, shown,
-                batch_size=_evaluation_batch_size(recipe), workers=recipe.trainer.workers, stop=self._signalled,
+                batch_size=forward_size(recipe.trainer), workers=recipe.trainer.workers, stop=self._signalled,
             )  # fmt: skip
             listeners.judged(outcome.steps if outcome else 0, name, metrics[name])
             intervals[name] = on_first(engine, partial(save_predictions, run.path, name, shown, seed=recipe.seed))
@@ -395,40 +394,3 @@ class _Fitting:
                 self._notes.append(f"baseline {name}: {said}")
                 logger.warning(self._notes[-1], exc_info=not isinstance(error, PlaitError))
         return results
-
-
-def save_predictions(run: Path, split: str, evaluator: Evaluator, *, seed: int) -> dict[str, Any] | None:
-    """Write predictions/<split>.parquet, and give the bootstrap interval of the primary metric."""
-    import pyarrow.parquet as pq
-
-    if evaluator.primary is None:
-        return None
-    table = evaluator.table()
-    with storage(f"{run / 'predictions'}: could not be written"):
-        (run / "predictions").mkdir(exist_ok=True)
-        temporary = run / "predictions" / f".{split}.parquet"
-        pq.write_table(table, temporary)
-        temporary.replace(run / "predictions" / f"{split}.parquet")
-    found = interval(evaluator.measure, table, seed=seed)
-    return {"metric": evaluator.primary.name, "low": found.low, "high": found.high, "level": found.level}
-
-
-def read_history(run: Path) -> list[Mapping[str, Any]]:
-    """The lines of metrics.jsonl."""
-    file = run / "metrics.jsonl"
-    if not file.is_file():
-        return []
-    lines = []
-    for number, line in enumerate(file.read_bytes().splitlines(), start=1):
-        try:
-            lines.append(json.loads(line))
-        except ValueError as error:  # a report with one point less is better than none
-            logger.warning("%s:%d: left out of the report: %s", file, number, error)
-    return lines
-
-
-def _evaluation_batch_size(recipe: Recipe) -> int:
-    trainer = recipe.trainer
-    given: int | None = getattr(trainer, "evaluation_batch_size", None)
-    micro: int | None = getattr(trainer, "micro_batch_size", None) or getattr(trainer, "batch_size", None)
-    return given or (2 * micro if micro else 256)

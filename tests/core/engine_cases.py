@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from plait.engine.base import Engine
-from plait.engine.deepspeed import DeepSpeedEngine
+from plait.engine.deepspeed import DeepSpeedEngine, import_deepspeed
 from plait.engine.local import LocalEngine
 from plait.model import Batch, NeuralModel, Output, ParameterGroup
 from plait.options import EngineOptions
@@ -95,11 +96,6 @@ class Uneven(Rare):
 
     def uses(self, batch: Batch) -> torch.Tensor:
         return batch["x"] == 10
-
-
-Awkward.__abstractmethods__ = Rare.__abstractmethods__ = Uneven.__abstractmethods__ = Deep.__abstractmethods__ = (
-    frozenset()
-)
 
 
 def batches(steps: int, size: int = 12) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -227,6 +223,49 @@ def left_alone(folder: Path, stages: list[int | None]) -> None:
                 step(engine, x, y)
             state(engine, folder / f"{kind.__name__}-{stage}.safetensors")
             engine.close()
+
+
+class Large(Awkward):
+    """A hundred million parameters in 24 square layers."""
+
+    def __init__(self) -> None:
+        torch.nn.Module.__init__(self)
+        torch.manual_seed(0)
+        self.layers = torch.nn.ModuleList([torch.nn.Linear(2048, 2048) for _ in range(24)])
+
+    def forward(self, batch: Batch) -> Output:
+        hidden = torch.nn.functional.one_hot(batch["x"], 2048).float()
+        for layer in self.layers:
+            hidden = torch.tanh(layer(hidden))
+        return Output(torch.nn.functional.cross_entropy(hidden, batch["y"]), hidden)
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        return NeuralModel.parameter_groups(self)
+
+
+for each in (Awkward, Deep, Rare, Uneven, Large):
+    each.__abstractmethods__ = frozenset()
+
+
+def large(folder: Path, stage: int) -> None:
+    """Three AdamW steps of a large model: what each rank holds, and its resident memory between steps, MiB."""
+    import_deepspeed(torch.device("cpu"))
+    before = resident()
+    engine, model, _ = make(stage, {**ADAMW}, kind=Large, bucket_mb=20)
+    parameters = sum(getattr(each, "ds_numel", each.numel()) for each in model.parameters())
+    for x, y in batches(3, size=4):
+        step(engine, x, y)
+    told = {"parameters": parameters, "held": engine.held_elements(), "steady": resident() - before}  # type: ignore[attr-defined]
+    found = engine.gather(told)
+    if engine.rank == 0:
+        (folder / "told.json").write_text(json.dumps(found))
+    engine.close()
+
+
+def resident() -> int:
+    """This process's resident memory, MiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") // 2**20
 
 
 def several(folder: Path, cases: list[tuple[str, dict[str, Any]]]) -> None:

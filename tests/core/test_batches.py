@@ -11,6 +11,7 @@ import torch
 from plait.model import Batch, Key, Processor
 from plait.task import examples_at, select
 from plait.training.batches import Order, evaluation_batches, training_batches
+from plait.training.gradient import Pace
 
 
 class Column(Sequence[int]):
@@ -72,3 +73,13 @@ def test_a_rank_without_a_share_of_the_last_batch_borrows_what_its_layers_can_tr
     *_, last = training_batches(Column(np.arange(9)), Stack(), order, start=0, workers=0, pin_memory=False)
     assert [(batch.size, batch.count) for batch in last] == [(1, 0)]
     assert last[0]["value"].tolist() == [order.permutation(0)[-1]]
+
+
+def test_the_pace_counts_examples_and_terms_where_they_differ() -> None:
+    pace = Pace()
+    pace.add(2.0, 8, 8)
+    assert pace.take() == {"examples_per_second": 4.0}
+    pace.add(1.0, 8, 96.0)
+    pace.add(3.0, 8, 104.0)
+    assert pace.take() == {"examples_per_second": 4.0, "terms_per_second": 50.0}
+    assert pace == Pace()

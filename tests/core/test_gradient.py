@@ -45,7 +45,7 @@ def weights(run: plait.Run) -> dict[str, torch.Tensor]:
 
 def history(run: plait.Run) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+    return [{key: value for key, value in line.items() if key not in ("seconds", "speed")} for line in lines]
 
 
 def assert_equal(first: plait.Run, second: plait.Run) -> None:

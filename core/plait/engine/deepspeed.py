@@ -29,7 +29,7 @@ from plait.engine.partitions import Layout, stage_0, stage_1_or_2, stage_3
 from plait.engine.scaling import LossScale
 from plait.engine.settings import check, deepspeed_config
 from plait.engine.state import read_state, write_state
-from plait.engine.untouched import Untouched
+from plait.engine.untouched import Untouched, unreached
 from plait.engine.world import World
 from plait.errors import EngineError
 from plait.options import EngineOptions
@@ -53,7 +53,7 @@ class DeepSpeedEngine:
         check_options(options, self.world)
         self.options = options
         self.rank, self.world_size = self.world.rank, self.world.size
-        self.device = _own_device(options, self.world)
+        self.device = self.world.device(options.device)
         self.precision = find_precision(options.precision, self.device)
         self.sharded = options.zero_stage == 3
         import_deepspeed(self.device)
@@ -93,10 +93,8 @@ class DeepSpeedEngine:
         self._engine = self._initialize(model, optimizer)
         self._layout = self._lay_out(dict(model.named_parameters()))
         if self.options.zero_stage:
-            self._untouched = Untouched(
-                dict(model.named_parameters()), self._layout, optimizer,
-                largest=lambda flags: self._group.reduce(flags, "max"),
-            )  # fmt: skip
+            named = dict(model.named_parameters())
+            self._untouched = Untouched(named, self._layout, optimizer, largest=self._largest)
         if self.options.compile:
             self._engine.compile()
         if average is not None:
@@ -126,7 +124,10 @@ class DeepSpeedEngine:
             applied, norm = self._step_replicated() if self.options.zero_stage == 0 else self._step_sharded()
         if applied:
             self._update_average()
-        self._group.spread(self._buffers())
+        if (
+            self.world_size > 1
+        ):  # batch-norm statistics: rank 0's count, as torch's DDP has it, so that all ranks evaluate
+            self._group.spread(list(self._named_buffers().values()))  # and save the same model
         if self._scaler is not None:
             self._scaler.update(applied)
         return StepResult(applied, norm, scaler_overflow=self._scaler is not None and not applied)
@@ -238,13 +239,10 @@ class DeepSpeedEngine:
     def _step_replicated(self) -> tuple[bool, Tensor]:
         """Reduce, look, clip and update as the local engine does: the same bits for one process."""
         if self.world_size > 1:
-            trained = [each for each in self._setup_model().parameters() if each.requires_grad]
-            flags = torch.tensor([each.grad is not None for each in trained], dtype=torch.uint8)
-            reached = self._group.reduce(flags, "max").tolist()
+            alone = unreached(self._setup_model().parameters(), largest=self._largest)
             self._engine.buffered_allreduce_fallback()
-            for parameter, anywhere in zip(trained, reached, strict=True):
-                if not anywhere:
-                    parameter.grad = None  # DeepSpeed made a zero of it, and weight decay would follow
+            for parameter in alone:
+                parameter.grad = None  # DeepSpeed made a zero of it, and weight decay would follow
         parameters = [each for each in self._setup_model().parameters() if each.grad is not None]
         scale = 1.0 if self._scaler is None else self._scaler.scale
         if scale != 1.0:
@@ -269,6 +267,9 @@ class DeepSpeedEngine:
         norm = self._engine.get_global_grad_norm()
         return bool(self._engine.was_step_applied()), torch.as_tensor(norm)
 
+    def _largest(self, flags: Tensor) -> Tensor:
+        return self._group.reduce(flags, "max")
+
     def _update_average(self) -> None:
         if self._averages and self._average is not None:
             with torch.no_grad():
@@ -287,11 +288,6 @@ class DeepSpeedEngine:
         model = self._setup_model()
         kept = model.state_dict(keep_vars=True).keys()
         return {name: buffer for name, buffer in model.named_buffers() if name in kept}
-
-    def _buffers(self) -> list[Tensor]:
-        """What forwards may change beside the parameters (batch-norm statistics): rank 0's count, as torch's DDP has
-        it, so that every rank evaluates and saves the same model."""
-        return list(self._named_buffers().values()) if self.world_size > 1 else []
 
     def _laid_out(self) -> Layout:
         if self._layout is None:
@@ -405,18 +401,3 @@ def _own_broadcast() -> Iterator[None]:
         yield
     finally:
         Theirs._broadcast_model, Init._zero_init_param = originals
-
-
-def _own_device(options: EngineOptions, world: World) -> torch.device:
-    device = find_device(options.device)
-    if device.type == "mps":
-        return torch.device("cpu")
-    if device.type == "cuda":
-        if world.local_rank >= torch.cuda.device_count():
-            raise EngineError(
-                f"process {world.local_rank} of this host has no CUDA device: torch finds {torch.cuda.device_count()}",
-                hint="start as many processes as there are devices, or use engine.device=cpu",
-            )
-        device = torch.device("cuda", world.local_rank)
-        torch.cuda.set_device(device)
-    return device

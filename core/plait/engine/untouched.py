@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from plait.engine.partitions import Layout
+
+
+def unreached(parameters: Iterable[nn.Parameter], *, largest: Callable[[Tensor], Tensor]) -> list[nn.Parameter]:
+    """The trained parameters that have a gradient on no rank. Collective."""
+    trained = [each for each in parameters if each.requires_grad]
+    anywhere = largest(torch.tensor([each.grad is not None for each in trained], dtype=torch.uint8)).tolist()
+    return [parameter for parameter, reached in zip(trained, anywhere, strict=True) if not reached]
 
 
 class Untouched:

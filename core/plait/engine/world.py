@@ -6,8 +6,12 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from plait.errors import EngineError
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,30 @@ class World:
             if world is not None and world.size > 1:
                 return world._checked()
         return cls()
+
+    def device(self, name: str) -> torch.device:
+        """The device of this process: of CUDA devices, the one of its number on its host.
+
+        Raises:
+            EngineError: there are fewer devices than processes.
+        """
+        import torch
+
+        from plait.engine.local import find_device
+
+        device = find_device(name)
+        if device.type == "mps":
+            return torch.device("cpu")
+        if device.type == "cuda":
+            if self.local_rank >= torch.cuda.device_count():
+                count = torch.cuda.device_count()
+                raise EngineError(
+                    f"process {self.local_rank} of this host has no CUDA device: torch finds {count}",
+                    hint="start as many processes as there are devices, or use engine.device=cpu",
+                )
+            device = torch.device("cuda", self.local_rank)
+            torch.cuda.set_device(device)
+        return device
 
     def _checked(self) -> World:
         if not 0 <= self.rank < self.size:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -41,6 +42,34 @@ class Position:
     selection: Selection = field(default_factory=Selection)
 
 
+@dataclass(slots=True)
+class Pace:
+    """How fast steps were since the last log line, evaluations and checkpoints left out. No checkpoint holds it.
+
+    Args:
+        seconds: of the steps.
+        examples: that they saw, on all ranks.
+        terms: that their losses averaged, on all ranks: tokens, where a batch counts them.
+    """
+
+    seconds: float = 0.0
+    examples: int = 0
+    terms: float = 0.0
+
+    def add(self, seconds: float, examples: int, terms: float) -> None:
+        """Count a step."""
+        self.seconds, self.examples, self.terms = self.seconds + seconds, self.examples + examples, self.terms + terms
+
+    def take(self) -> dict[str, float]:
+        """Rates, and begin anew; terms only where they are no examples."""
+        each = max(self.seconds, 1e-9)
+        speed = {"examples_per_second": round(self.examples / each, 3)}
+        if self.terms != self.examples:
+            speed["terms_per_second"] = round(self.terms / each, 3)
+        self.seconds, self.examples, self.terms = 0.0, 0, 0.0
+        return speed
+
+
 class GradientTrainer(Trainer):
     """Fits a `NeuralModel` on any engine. It knows neither task nor device."""
 
@@ -62,7 +91,9 @@ class GradientTrainer(Trainer):
             workers=loader_processes(options.workers, units), pin_memory=engine.device.type == "cuda",
         )  # fmt: skip
         engine.train()
+        pace = Pace()
         while reason is None and at.step < total:
+            begun, seen = time.perf_counter(), at.examples
             factor = schedule(at.step, total=total, steps_per_epoch=order.steps_per_epoch, options=options)
             set_learning_rate(optimizer, options.learning_rate * factor)
             micro_batches = next(batches)
@@ -81,8 +112,9 @@ class GradientTrainer(Trainer):
             result = engine.step()
             # read after the step, which has waited for the device already
             self._advance(fit, order, at, sum(float(loss) * part for loss, part in losses), result)
+            pace.add(time.perf_counter() - begun, at.examples - seen, terms)
             if at.step % options.log_every == 0 or at.step in (1, total):
-                self._log(fit, order, at, result, options.learning_rate * factor)
+                self._log(fit, order, at, result, options.learning_rate * factor, pace.take())
             reason = self._evaluate(fit, order, at) or fit.stop()
             saved = at.selection.judged == at.step  # an evaluation saves
             if reason is None and not saved and options.save_every and at.step % options.save_every == 0:
@@ -145,14 +177,16 @@ class GradientTrainer(Trainer):
                 "the last checkpoint is good and --resume goes on from it",
             )
 
-    def _log(self, fit: Fit, order: Order, at: Position, result: StepResult, rate: float) -> None:
+    def _log(
+        self, fit: Fit, order: Order, at: Position, result: StepResult, rate: float, speed: dict[str, float]
+    ) -> None:
         metrics = {"epoch": at.step / order.steps_per_epoch, "learning_rate": rate}
         if at.steps:
             metrics["loss"] = at.loss / at.steps
         if result.gradient_norm is not None:
             metrics["gradient_norm"] = float(result.gradient_norm)
         at.loss, at.steps = 0.0, 0
-        fit.events.logged(at.step, metrics)
+        fit.events.logged(at.step, metrics, speed)
 
     def _evaluate(self, fit: Fit, order: Order, at: Position) -> str | None:
         """Evaluate and save where it is time to; the reason to stop, if there is one."""

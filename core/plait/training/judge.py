@@ -9,6 +9,7 @@ import torch
 from plait.engine.base import Engine
 from plait.evaluation import Evaluator
 from plait.model import Model, NeuralModel
+from plait.options import TrainerOptions
 from plait.task import Split, examples_at
 from plait.trainer import StopRequested
 from plait.training.batches import evaluation_batches, evaluation_shares, loader_processes
@@ -67,3 +68,10 @@ def judge(
     every = [each for part in engine.gather(losses) for each in part]  # in the split's order, on any number of ranks
     count = sum(terms for _, terms in every)
     return {"loss": sum(loss * terms for loss, terms in every) / count, **metrics} if count else metrics
+
+
+def forward_size(trainer: TrainerOptions) -> int:
+    """Examples of one forward when judging what a trainer with these options fits."""
+    given: int | None = getattr(trainer, "evaluation_batch_size", None)
+    micro: int | None = getattr(trainer, "micro_batch_size", None) or getattr(trainer, "batch_size", None)
+    return given or (2 * micro if micro else 256)
