@@ -33,9 +33,9 @@ def test_a_file_names_one_host_a_line(tmp_path: Path) -> None:
 
 def test_a_host_finds_itself_and_its_share() -> None:
     assert Place.find((), 3) == Place(processes=3)
-    assert Place.find(("127.0.0.2:99", "gpu1.invalid"), 8) == Place("127.0.0.2", "127.0.0.2:99", 2, 4)
+    assert Place.find(("127.0.0.2:99", "gpu1.invalid"), 8) == Place("127.0.0.2", "127.0.0.2:99", 2, 4, True)
     own = socket.gethostname()
-    assert Place.find(("gpu1.invalid", own), 2) == Place(own, f"gpu1.invalid:{PORT}", 2, 1)
+    assert Place.find(("gpu1.invalid", own), 2) == Place(own, f"gpu1.invalid:{PORT}", 2, 1, False)
     with pytest.raises(EngineError, match="3 cannot be dealt evenly to 2 hosts"):
         Place.find(("localhost", "gpu1.invalid"), 3)
     with pytest.raises(EngineError, match=rf"this host \({own}\) is none of gpu1\.invalid"):

@@ -124,10 +124,8 @@ class DeepSpeedEngine:
             applied, norm = self._step_replicated() if self.options.zero_stage == 0 else self._step_sharded()
         if applied:
             self._update_average()
-        if (
-            self.world_size > 1
-        ):  # batch-norm statistics: rank 0's count, as torch's DDP has it, so that all ranks evaluate
-            self._group.spread(list(self._named_buffers().values()))  # and save the same model
+        # batch-norm statistics: rank 0's count, as torch's DDP has it, so that all ranks evaluate and save one model
+        self._group.spread(list(self._named_buffers().values()) if self.world_size > 1 else [])
         if self._scaler is not None:
             self._scaler.update(applied)
         return StepResult(applied, norm, scaler_overflow=self._scaler is not None and not applied)
@@ -196,13 +194,12 @@ class DeepSpeedEngine:
     def close(self) -> None:
         if self._untouched is not None:
             self._untouched.close()
-            self._untouched = None
         if self._engine is not None:
             self._engine.destroy()
         if self._added_variable:
             os.environ.pop("LOCAL_RANK", None)
             self._added_variable = False
-        self._engine = self._optimizer = self._layout = self._model = None
+        self._engine = self._optimizer = self._layout = self._model = self._untouched = None
         self._averages = []
 
     def held_elements(self) -> int:

@@ -44,12 +44,14 @@ class Place:
         endpoint: where the first host answers: "name:port".
         hosts: how many there are.
         processes: how many of the training's run here.
+        answers: whether it is the first; None where several of the names are this machine's, and the first come is.
     """
 
     name: str = "localhost"
     endpoint: str = "localhost:0"
     hosts: int = 1
     processes: int = 1
+    answers: bool | None = None
 
     @classmethod
     def find(cls, hosts: Sequence[str], processes: int) -> Place:
@@ -66,14 +68,15 @@ class Place:
                 hint=f"--nproc counts the processes of all hosts: a multiple of {len(hosts)}",
             )
         names = [each.partition(":")[0] for each in hosts]
-        own = next((each for each in names if _is_here(each)), None)
-        if own is None:
+        here = [each for each in names if _is_here(each)]
+        if not here:
             raise EngineError(
                 f"this host ({socket.gethostname()}) is none of {', '.join(names)}",
                 hint="run the same command on each host that engine.hosts names, and on no other",
             )
         port = int(hosts[0].partition(":")[2] or PORT)
-        return cls(own, f"{names[0]}:{port}", len(hosts), processes // len(hosts))
+        answers = here[0] == names[0] if len(here) == 1 else None
+        return cls(here[0], f"{names[0]}:{port}", len(hosts), processes // len(hosts), answers)
 
 
 def _is_here(name: str) -> bool:

@@ -220,10 +220,12 @@ def _run_agent(place: Place, options: EngineOptions, path: Path) -> None:
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     with TemporaryDirectory(prefix="plait-logs-") as folder:
+        # by itself torch knows a host by its host name only, not by an address of one of its wires
+        first = {} if place.answers is None else {"is_host": place.answers}
         parameters = RendezvousParameters(
             backend="c10d", endpoint=place.endpoint, run_id=uuid.uuid5(uuid.NAMESPACE_URL, str(path)).hex,
             min_nodes=place.hosts, max_nodes=place.hosts, local_addr=place.name, join_timeout=round(options.timeout),
-            read_timeout=round(options.timeout),
+            read_timeout=round(options.timeout), **first,
         )  # fmt: skip
         try:
             rendezvous = get_rendezvous_handler(parameters)
