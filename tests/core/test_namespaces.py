@@ -81,8 +81,8 @@ def ended(running: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
 @pytest.mark.slow
 @pytest.mark.xfail(
     run=False,
-    reason="known shortfall: the hosts train across the wire, but a cut one is not noticed within 200 s: the message group "
-    "waits without limit, and no packet tells that the other has gone",
+    reason="known shortfall: the hosts train across the wire, but a cut one is not noticed within 200 s: the message "
+    "group waits without limit, and no packet tells that the other has gone",
 )
 def test_a_cut_wire_ends_both_hosts_and_a_mended_one_goes_on(wire: None, tmp_path: Path) -> None:
     out = tmp_path / "run"
