@@ -28,7 +28,7 @@ $(READY): pyproject.toml plugins/nlp/pyproject.toml plugins/recommendation/pypro
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Plait needs Python >= 3.11; name one with: make PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet -e . -e "plugins/nlp[lora,minilm]" -e plugins/recommendation -e "plugins/speech[hmmlearn,synth]" -e "plugins/vision[mnist]" --group dev
+	$(BIN)/python -m pip install --quiet -e ".[deepspeed]" -e "plugins/nlp[lora,minilm]" -e plugins/recommendation -e "plugins/speech[hmmlearn,synth]" -e "plugins/vision[mnist]" --group dev
 	@touch $(READY)
 
 demo: $(READY)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +13,17 @@ from packaging.version import InvalidVersion, Version
 from pydantic import ValidationError
 
 from plait.afterwards import changed
+from plait.engine.agreement import agree
 from plait.errors import IntegrityError, PluginError, RunError, UnknownNameError
 from plait.sealed import publish, seal, storage, verify
+from plait.weights import stream_tensors
 from plait_registry.registry import Entry, Registry
 from plait_registry.specs import TaskSpec
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from plait.engine.base import Engine
     from plait.model import Model
     from plait.task import Problem, Task
 
@@ -61,13 +66,56 @@ def save_model(
     problem: Problem,
     data: Mapping[str, Any],
     seed: int,
+    engine: Engine | None = None,
 ) -> None:
-    """Write a model beside `directory` and rename it into place, sealed."""
+    """Write a model beside `directory` and rename it into place, sealed.
+
+    Args:
+        engine: where the model was fitted, with several processes: rank 0 writes, and all ranks call this.
+
+    Raises:
+        StorageError: on every rank.
+    """
+    if engine is None or engine.world_size == 1:
+        _write_model(directory, model, engine, task=task, entry=entry, problem=problem, data=data, seed=seed)
+        return
+    failure: Exception | None = None
+    weights = engine.full_state_dict() if engine.sharded else iter(())
+    if engine.rank == 0:
+        try:
+            _write_model(
+                directory, model, engine, task=task, entry=entry, problem=problem, data=data, seed=seed, weights=weights
+            )
+        except Exception as error:  # the others wait in the next gathering of a tensor
+            failure = error
+    for _ in weights:
+        pass
+    agree(engine, failure)
+
+
+def _write_model(
+    directory: Path,
+    model: Model,
+    engine: Engine | None,
+    *,
+    task: Entry,
+    entry: Entry,
+    problem: Problem,
+    data: Mapping[str, Any],
+    seed: int,
+    weights: Iterator[tuple[str, Tensor]] | None = None,
+) -> None:
     temporary = directory.with_name(f".{directory.name}.writing")
     with storage(f"{directory}: the model could not be written"):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        model.save(temporary)
+        from plait.model import NeuralModel
+
+        if engine is not None and engine.sharded and isinstance(model, NeuralModel):
+            stream_tensors(weights or engine.full_state_dict(), temporary / "model.safetensors")
+            model.save_assets(temporary)
+        else:
+            model.save(temporary)
         card = {
             "schema": SCHEMA,
             "task": task.name,

@@ -31,7 +31,7 @@ def fit_baseline(
         StopRequested: `stop` gave a reason.
     """
     basis = resolve([Layer("baseline", {"task": recipe.task.qualified, "model": name, "seed": recipe.seed})], registry)
-    engine = make_engine(basis, registry)
+    engine = make_engine(basis, registry, alone=True)  # on rank 0; the others wait
     model = create_model(basis, problem, splits, engine, None)
     if isinstance(model, IterativeModel):
         assert splits.train is not None

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from plait.engine.agreement import agree, on_first
 from plait.engine.base import Engine
-from plait.errors import IntegrityError, StorageError
+from plait.errors import IntegrityError
 from plait.randomness import generator_states, restore_generators
 from plait.sealed import publish, recover, seal, storage, verify
 from plait.weights import load_tensors, save_tensors
@@ -113,16 +114,20 @@ class Checkpoints:
         Raises:
             IntegrityError: there are checkpoints, but none of them is good.
         """
+        step = on_first(self._engine, self._newest_step)  # one reading of every byte, and one choice
+        return None if step is None else self._opened(step)
+
+    def _newest_step(self) -> int | None:
         damaged: list[str] = []
         for step in sorted(self._steps(), reverse=True):
             try:
-                checkpoint = self.at(step)
+                self.at(step)
             except IntegrityError as error:
                 damaged.append(error.message)
                 continue
             for message in damaged:
                 self._warn(f"damaged checkpoint passed over: {message}")
-            return checkpoint
+            return step
         if damaged:
             raise IntegrityError(
                 f"no checkpoint in {self.root} is good: {'; '.join(damaged)}",
@@ -136,8 +141,11 @@ class Checkpoints:
         Raises:
             IntegrityError: it is absent or damaged.
         """
+        verify(self.root / f"step-{step:08d}")
+        return self._opened(step)
+
+    def _opened(self, step: int) -> Checkpoint:
         path = self.root / f"step-{step:08d}"
-        verify(path)
         body = json.loads((path / "trainer.json").read_text(encoding="utf-8"))
         return Checkpoint(path, body["step"], body["state"])
 
@@ -148,7 +156,8 @@ class Checkpoints:
             IntegrityError: as `at`; says how to end without it.
         """
         try:
-            return self.at(step)
+            on_first(self._engine, lambda: self.at(step).step)
+            return self._opened(step)
         except IntegrityError as error:
             raise IntegrityError(
                 f"the best checkpoint is damaged: {error.message}",
@@ -158,6 +167,8 @@ class Checkpoints:
     def restore_generators(self, checkpoint: Checkpoint) -> None:
         """Put this rank's global random generators where they were."""
         stem = checkpoint.path / f"random-{self._engine.rank:05d}"
+        if not stem.with_suffix(".json").is_file():
+            return  # the run had fewer ranks: this one goes on with numbers of its own
         if not stem.with_suffix(".json").is_file():
             return  # saved by fewer ranks: this one starts from the seed
         states: dict[str, Any] = dict(load_tensors(stem.with_suffix(".safetensors")))
@@ -171,16 +182,13 @@ class Checkpoints:
         save_tensors(states, stem.with_suffix(".safetensors"))
 
     def _agree(self, failure: Exception | None, temporary: Path) -> None:
-        """Raise on every rank when any rank failed, with the first failure's words."""
-        if failure is not None and self._engine.world_size == 1:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise failure
-        messages = self._engine.gather(None if failure is None else str(failure))
-        if any(message is not None for message in messages):
+        """Raise on every rank when any rank failed, and leave nothing unfinished behind."""
+        try:
+            agree(self._engine, failure)
+        except Exception:
             if self._engine.rank == 0:
                 shutil.rmtree(temporary, ignore_errors=True)
-            rank = next(rank for rank, message in enumerate(messages) if message is not None)
-            raise failure or StorageError(f"rank {rank} could not save: {messages[rank]}")
+            raise
 
     def _prune(self, *, keep: Collection[int]) -> None:
         steps = sorted(self._steps())

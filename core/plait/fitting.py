@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import shlex
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,20 +17,22 @@ from plait.artifact import save_model
 from plait.baselines import fit_baseline
 from plait.checkpoint import Checkpoints
 from plait.config import Recipe
+from plait.engine.agreement import on_first
 from plait.engine.base import Engine
+from plait.engine.world import World
 from plait.errors import DataError, Interrupted, PlaitError, RecipeError, StorageError
-from plait.evaluation import interval
-from plait.logs import Display, Listeners, Unheard, log_file
+from plait.logs import Display, Listeners, Nobody, Unheard, log_file
 from plait.model import IterativeModel, Model, NeuralModel
-from plait.preparing import Prepared
+from plait.preparing import Prepared, make_engine, refuse_mixtures
 from plait.randomness import set_seed
+from plait.records import read_history, save_predictions
 from plait.report import write_report
 from plait.run import Run, check_free, locked, new_directory, versions
 from plait.sealed import storage
 from plait.signals import StopSignals
 from plait.task import Problem, Splits, Task
 from plait.trainer import Fit, Outcome, StopRequested
-from plait.training.judge import judge
+from plait.training.judge import forward_size, judge
 from plait_registry.registry import Registry
 from plait_registry.targets import describe
 
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     from plait.evaluation import Evaluator
 
 logger = logging.getLogger("plait")
+
+_REASONS = (None, "time", "signal")
+"""Why a fit stops early, weakest first."""
 
 
 def fit_recipe(
@@ -59,23 +64,50 @@ def fit_recipe(
             f"model {recipe.model_options.name} only predicts; there is nothing to train",
             hint=f"`plait run {recipe.task.name} --model {recipe.model_options.name}` judges it",
         )
-    given = recipe.output.directory
-    path = Path(given) if given else new_directory(Path("runs"), recipe.task.name, recipe.model_options.name)
-    if check_free(path, resume=resume):
-        run = _reopened(path, recipe)
-        if run.status == "finished":
-            return run
+    if (recipe.engine.processes > 1 or recipe.engine.hosts) and World.find().size == 1:
+        from plait.engine.launch import launch
+
+        return launch(recipe, registry, data=data, resume=resume)
     torch.set_num_threads(recipe.engine.threads or torch.get_num_threads())
-    prepared = Prepared.make(recipe, registry, data)  # what the user can mend is found before anything is written
+    engine = make_engine(recipe, registry)
     try:
-        with locked(path), StopSignals(recipe.trainer.max_time) as signals:
-            run = _reopened(path, recipe) if check_free(path, resume=resume) else create_run(path, recipe, registry)
-            if run.status == "finished":  # by another process, while this one read the data
-                return run
-            with log_file(path / "log.txt"), _status_kept(run):
-                _Fitting(recipe, registry, run, prepared, display, signals).carry_out()
+        refuse_mixtures(engine, recipe)
+        return _fit_on(engine, recipe, registry, data=data, resume=resume, display=display)
     finally:
-        prepared.engine.close()
+        engine.close()
+
+
+def _fit_on(
+    engine: Engine, recipe: Recipe, registry: Registry, *, data: Any, resume: bool, display: Display | None
+) -> Run:
+    """Fit on this engine; rank 0 alone looks after the run directory, and the others hear what becomes of it."""
+
+    def place() -> tuple[str, bool]:
+        given = recipe.output.directory
+        path = Path(given) if given else new_directory(Path("runs"), recipe.task.name, recipe.model_options.name)
+        return str(path), check_free(path, resume=resume) and _reopened(path, recipe).status == "finished"
+
+    def begin() -> bool:
+        run = _reopened(path, recipe) if check_free(path, resume=resume) else create_run(path, recipe, registry)
+        return run.status == "finished"  # by another process, while this one read the data
+
+    name, finished = on_first(engine, place)
+    path = Path(name)
+    if finished:
+        return Run.open(path)
+    # what the user can mend is found before anything is written
+    prepared = Prepared.make(recipe, registry, data, engine)
+    first = engine.rank == 0
+    with contextlib.ExitStack() as held:
+        on_first(engine, lambda: held.enter_context(locked(path)))
+        signals = held.enter_context(StopSignals(recipe.trainer.max_time))
+        if on_first(engine, begin):
+            return Run.open(path)
+        run = Run.open(path)
+        run.writes = first
+        on_first(engine, lambda: held.enter_context(log_file(path / "log.txt")))
+        held.enter_context(_status_kept(run))
+        _Fitting(recipe, registry, run, prepared, display if first else None, signals).carry_out()
     return run
 
 
@@ -137,17 +169,22 @@ class _Fitting:
         self._display, self._signals = display, signals
         self._notes = list(prepared.notes)
         self._prepared = prepared
+        self._first = prepared.engine.rank == 0
         self._begun = time.monotonic()
 
     def carry_out(self) -> None:
         made, run = self._prepared, self._run
         self._record_data(made.splits, made.source)
         run.update(engine=made.engine.name, processes=made.engine.world_size, device=str(made.engine.device))
-        for note in self._notes:
+        for note in self._notes if self._first else ():
             logger.warning(note)
-        set_seed(self._recipe.seed)  # dropout starts here, whatever creating the model drew
+        set_seed(self._recipe.seed, rank=made.engine.rank)  # dropout starts here, whatever creating the model drew
         tensorboard = self._recipe.output.tensorboard
-        listeners = Listeners(run.path, self._registry, display=self._display, tensorboard=tensorboard)
+        listeners = (
+            Listeners(run.path, self._registry, display=self._display, tensorboard=tensorboard)
+            if self._first
+            else Nobody()
+        )
         status = "failed"
         try:
             outcome = self._fit(made.task, made.model, made.problem, made.splits, made.engine, listeners)
@@ -176,12 +213,15 @@ class _Fitting:
         if splits.index is not None:
             import pyarrow.parquet as pq
 
-            with storage(f"{self._run.path / 'splits.parquet'}: could not be written"):
-                pq.write_table(splits.index, self._run.path / "splits.parquet")
+            def write() -> None:
+                with storage(f"{self._run.path / 'splits.parquet'}: could not be written"):
+                    pq.write_table(splits.index, self._run.path / "splits.parquet")
+
+            on_first(self._prepared.engine, write)
         self._run.update(data=data)
 
     def _fit(
-        self, task: Task, model: Model, problem: Problem, splits: Splits, engine: Engine, listeners: Listeners
+        self, task: Task, model: Model, problem: Problem, splits: Splits, engine: Engine, listeners: Listeners | Nobody
     ) -> Outcome | None:
         recipe, run = self._recipe, self._run
         listeners.fit_started(recipe.as_json())
@@ -199,7 +239,7 @@ class _Fitting:
             assert valid is not None
             return judge(
                 model, engine, valid, task.evaluator(problem, valid),
-                batch_size=_evaluation_batch_size(recipe), workers=recipe.trainer.workers, stop=self._signals.reason,
+                batch_size=forward_size(recipe.trainer), workers=recipe.trainer.workers, stop=self._reason,
             )  # fmt: skip
 
         assert recipe.trainer_type is not None
@@ -208,19 +248,28 @@ class _Fitting:
                 model=model, engine=engine, train=splits.train, seed=recipe.seed,
                 evaluate=evaluate if valid is not None and len(valid) else None,
                 primary=recipe.task_spec.primary_metric, checkpoints=checkpoints, events=listeners,
-                stop=self._signals.reason,
+                stop=self._reason,
             )
         )  # fmt: skip
 
+    def _reason(self) -> str | None:
+        """Why to stop, the same on every rank: signals and clocks arrive at different moments. Collective."""
+        engine, own = self._prepared.engine, self._signals.reason()
+        if engine.world_size == 1:
+            return own
+        return _REASONS[int(engine.reduce(float(_REASONS.index(own)), "max"))]
+
     def _signalled(self) -> str | None:
-        return "signal" if self._signals.received else None  # the time limit ends a fit, not what comes after it
+        # the time limit ends a fit, not what comes after it
+        return "signal" if self._reason() == "signal" else None
 
     def _heed(self) -> None:
         if self._signalled():
             raise StopRequested
 
     def _interrupted(self, outcome: Outcome | None) -> None:
-        number = self._signals.received or 2
+        numbers = self._prepared.engine.gather(self._signals.received)
+        number = next((each for each in numbers if each), 2)
         raise Interrupted(
             f"interrupted after step {outcome.steps if outcome else 0}; a checkpoint is saved in {self._run.path}",
             hint=f"go on with: plait train --out {shlex.quote(str(self._run.path))} --resume",
@@ -235,7 +284,7 @@ class _Fitting:
         splits: Splits,
         engine: Engine,
         outcome: Outcome | None,
-        listeners: Listeners,
+        listeners: Listeners | Nobody,
     ) -> None:
         """Judge the final model, save it, fit the baselines, write the report, and only then call the run finished."""
         recipe, run = self._recipe, self._run
@@ -251,16 +300,16 @@ class _Fitting:
             shown = task.evaluator(problem, split)
             metrics[name] = judge(
                 model, engine, split, shown,
-                batch_size=_evaluation_batch_size(recipe), workers=recipe.trainer.workers, stop=self._signalled,
+                batch_size=forward_size(recipe.trainer), workers=recipe.trainer.workers, stop=self._signalled,
             )  # fmt: skip
             listeners.judged(outcome.steps if outcome else 0, name, metrics[name])
-            intervals[name] = save_predictions(run.path, name, shown, seed=recipe.seed)
+            intervals[name] = on_first(engine, partial(save_predictions, run.path, name, shown, seed=recipe.seed))
 
         judge_split("valid")
         again = outcome is not None and outcome.reason != "time" and self._refit(model, splits, engine, outcome)
         save_model(
             run.path / "model", model, task=recipe.task, entry=recipe.model, problem=problem,
-            data=recipe.data.as_json() | {"source": None, "limit": None}, seed=recipe.seed,
+            data=recipe.data.as_json() | {"source": None, "limit": None}, seed=recipe.seed, engine=engine,
         )  # fmt: skip
         judge_split("test")
         baselines = self._baselines(task, problem, splits) if recipe.output.baselines else {}
@@ -279,7 +328,7 @@ class _Fitting:
         self._heed()
         if recipe.output.report:
             document = {**run.info, "status": status, "recipe": recipe.as_json(), "run": str(run.path)}
-            self._report(document, shown)
+            on_first(engine, lambda: self._report(document, shown))
         self._heed()
         run.update(status=status)
 
@@ -304,7 +353,7 @@ class _Fitting:
         again = recipe.trainer_type(recipe.trainer.model_copy(update={**known, "max_time": None})).fit(
             Fit(
                 model=model, engine=engine, train=splits.refit, seed=recipe.seed, evaluate=None, primary=None,
-                checkpoints=checkpoints, events=Unheard(), stop=self._signalled,
+                checkpoints=checkpoints, events=Unheard() if self._first else Nobody(), stop=self._signalled,
             )
         )  # fmt: skip
         if again.reason == "signal":
@@ -324,57 +373,24 @@ class _Fitting:
             logger.warning(self._notes[-1], exc_info=True)
 
     def _baselines(self, task: Task, problem: Problem, splits: Splits) -> dict[str, dict[str, dict[str, float]]]:
-        """Fit the task's baselines on the same data, in memory, and judge them."""
+        """Fit the task's baselines on the same data, in memory, and judge them: on rank 0."""
         results: dict[str, dict[str, dict[str, float]]] = {}
         recipe = self._recipe
-        if splits.train is None or not len(splits.train):
+        if splits.train is None or not len(splits.train) or not self._first:
             return results
+
+        def signalled() -> str | None:
+            return "signal" if self._signals.received else None
+
         for name in recipe.task_spec.baselines:
             if name == recipe.model_options.name:
                 continue
             try:
-                results[name] = fit_baseline(name, recipe, self._registry, task, problem, splits, self._signalled)
+                results[name] = fit_baseline(name, recipe, self._registry, task, problem, splits, signalled)
             except StopRequested:
-                raise
+                return results  # `_heed` ends the run, on every rank
             except Exception as error:  # another plugin's fault must not cost a fitted model its report
                 said = error.message if isinstance(error, PlaitError) else describe(error)
                 self._notes.append(f"baseline {name}: {said}")
                 logger.warning(self._notes[-1], exc_info=not isinstance(error, PlaitError))
         return results
-
-
-def save_predictions(run: Path, split: str, evaluator: Evaluator, *, seed: int) -> dict[str, Any] | None:
-    """Write predictions/<split>.parquet, and give the bootstrap interval of the primary metric."""
-    import pyarrow.parquet as pq
-
-    if evaluator.primary is None:
-        return None
-    table = evaluator.table()
-    with storage(f"{run / 'predictions'}: could not be written"):
-        (run / "predictions").mkdir(exist_ok=True)
-        temporary = run / "predictions" / f".{split}.parquet"
-        pq.write_table(table, temporary)
-        temporary.replace(run / "predictions" / f"{split}.parquet")
-    found = interval(evaluator.measure, table, seed=seed)
-    return {"metric": evaluator.primary.name, "low": found.low, "high": found.high, "level": found.level}
-
-
-def read_history(run: Path) -> list[Mapping[str, Any]]:
-    """The lines of metrics.jsonl."""
-    file = run / "metrics.jsonl"
-    if not file.is_file():
-        return []
-    lines = []
-    for number, line in enumerate(file.read_bytes().splitlines(), start=1):
-        try:
-            lines.append(json.loads(line))
-        except ValueError as error:  # a report with one point less is better than none
-            logger.warning("%s:%d: left out of the report: %s", file, number, error)
-    return lines
-
-
-def _evaluation_batch_size(recipe: Recipe) -> int:
-    trainer = recipe.trainer
-    given: int | None = getattr(trainer, "evaluation_batch_size", None)
-    micro: int | None = getattr(trainer, "micro_batch_size", None) or getattr(trainer, "batch_size", None)
-    return given or (2 * micro if micro else 256)

@@ -36,7 +36,7 @@ class Unheard:
     def warned(self, message: str) -> None:
         logger.warning(message)
 
-    def logged(self, step: int, metrics: Mapping[str, float]) -> None: ...
+    def logged(self, step: int, metrics: Mapping[str, float], speed: Mapping[str, float] | None = None) -> None: ...
 
     def evaluated(self, step: int, split: str, metrics: Mapping[str, float]) -> None: ...
 
@@ -71,8 +71,8 @@ class Listeners:
     def warned(self, message: str) -> None:
         logger.warning(message)
 
-    def logged(self, step: int, metrics: Mapping[str, float]) -> None:
-        self._record(step, "train", metrics)
+    def logged(self, step: int, metrics: Mapping[str, float], speed: Mapping[str, float] | None = None) -> None:
+        self._record(step, "train", metrics, speed)
         if self._display:
             self._display.logged(step, metrics)
         self._notify("plait_step_logged", step=step, metrics=dict(metrics))
@@ -102,14 +102,29 @@ class Listeners:
             self._board.close()
         self._notify("plait_fit_ended", status=status)
 
-    def _record(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
-        self._metrics.write(step, split, metrics)
+    def _record(
+        self, step: int, split: str, metrics: Mapping[str, float], speed: Mapping[str, float] | None = None
+    ) -> None:
+        self._metrics.write(step, split, metrics, speed)
         if self._board:
             self._board.write(step, split, metrics)
+            self._board.write(step, "speed", speed or {})
 
     def _notify(self, event: str, **payload: Any) -> None:
         for warning in self._registry.notify(event, run=self._run, **payload):
             logger.warning(warning)
+
+
+class Nobody(Unheard):
+    """The events of a fit on a rank that leaves all of them, and the run's own, to rank 0."""
+
+    def warned(self, message: str) -> None: ...
+
+    def judged(self, step: int, split: str, metrics: Mapping[str, float]) -> None: ...
+
+    def fit_started(self, recipe: Mapping[str, Any]) -> None: ...
+
+    def fit_ended(self, status: str) -> None: ...
 
 
 class MetricsFile:
@@ -132,12 +147,16 @@ class MetricsFile:
     def position(self) -> int:
         return self._path.stat().st_size if self._path.exists() else 0
 
-    def write(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
+    def write(
+        self, step: int, split: str, metrics: Mapping[str, float], speed: Mapping[str, float] | None = None
+    ) -> None:
         if self._file is None:
             self.rewind(self.position())
         assert self._file is not None
         seconds = round(time.monotonic() - self._started, 3)
         line = {"step": step, "split": split, "metrics": without_nan(dict(metrics)), "seconds": seconds}
+        if speed:
+            line["speed"] = dict(speed)
         text = f"{json.dumps(line)}\n".encode()
         with storage(f"{self._path}: could not be written"):
             if self._file.write(text) < len(text):  # the last bytes of a disk: half a line is worse than none

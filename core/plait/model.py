@@ -224,7 +224,7 @@ class NeuralModel(Model, nn.Module):
 
     @classmethod
     def build(cls, *, options: Any, problem: Problem, processor: Any, seed: int) -> Self:
-        """Initialise the network: on every rank, inside `engine.creating()`."""
+        """Initialise the network, whole, on every rank: the same weights for the same seed."""
         with seeded(seed):
             return cls(options=options, problem=problem, processor=processor)
 

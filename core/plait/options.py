@@ -76,13 +76,32 @@ class EngineOptions(Options):
     name: str = Field(default="auto", json_schema_extra=RESUME)
     """auto, or a registered engine."""
     processes: int = Field(default=1, ge=1, json_schema_extra=RESUME)
-    """Processes that train together; `--nproc`."""
+    """Processes that train together, on all hosts; `--nproc`."""
+    hosts: tuple[str, ...] = Field(default=(), json_schema_extra=RESUME)
+    """Hosts that share the processes evenly, each a name, the first also with a port ("gpu1:29400"): the same command
+    runs on each, and sees the same run directory and data; `--hosts FILE`, one a line. None: this one."""
     device: str = Field(default="auto", json_schema_extra=RESUME)
     """auto (CUDA, then MPS, then CPU, as found), or a torch device."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Autocast type; auto is bf16 on CUDA devices that have it, fp32 elsewhere."""
     zero_stage: Literal[0, 1, 2, 3] = Field(default=0, json_schema_extra=RESUME)
     """What DeepSpeed shards: 1 optimizer state, 2 and gradients, 3 and parameters."""
+    offload: Literal["cpu"] | None = Field(default=None, json_schema_extra=RESUME)
+    """Where DeepSpeed keeps the optimizer's state (stage 3: parameters too) between steps; None: on the device."""
+    activation_checkpointing: bool = Field(default=False, json_schema_extra=RESUME)
+    """Compute the activations of repeated blocks twice instead of keeping them: less memory, about a third slower."""
+    overlap: bool | None = Field(default=None, json_schema_extra=RESUME)
+    """DeepSpeed reduces gradients while the backward goes on; None: as DeepSpeed finds best for the stage."""
+    bucket_mb: float | None = Field(default=None, gt=0, json_schema_extra=RESUME)
+    """Megabytes that DeepSpeed reduces or gathers at a time (float32); None: DeepSpeed's own, about 2000."""
+    sync_batch_norm: bool = False
+    """Batch norm over the examples of all processes (CUDA only); else each process normalises its own share."""
+    timeout: float = Field(default=600.0, gt=0, json_schema_extra=RESUME)
+    """Seconds that one process waits for the others inside a step before the run ends."""
+    max_restarts: int = Field(default=0, ge=0, json_schema_extra=RESUME)
+    """How often a run whose process died is started again from its last good checkpoint; `--max-restarts`."""
+    config: dict[str, JsonValue] = Field(default_factory=dict, json_schema_extra=RESUME)
+    """Further settings of DeepSpeed's own JSON, as its documentation has them; checked at every depth."""
     compile: bool = False
     """Compile the model with torch.compile: slow to start, then faster at larger batches."""
     channels_last: bool | Literal["auto"] = "auto"

@@ -30,7 +30,12 @@ def plait_engines() -> list[EngineSpec]:
             name="local",
             summary="One process on the CPU, a CUDA device or MPS, in plain torch.",
             target="plait.engine.local:LocalEngine",
-        )
+        ),
+        EngineSpec(
+            name="deepspeed",
+            summary="Several processes, ZeRO sharding and offload, on DeepSpeed.",
+            target="plait.engine.deepspeed:DeepSpeedEngine",
+        ),
     ]
 
 

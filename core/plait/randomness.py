@@ -18,8 +18,11 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: the increment of
 _ALL = (1 << 64) - 1
 
 
-def set_seed(seed: int) -> None:
-    """Seed Python, NumPy and torch on every device of this process."""
+def set_seed(seed: int, *, rank: int = 0) -> None:
+    """Seed Python, NumPy and torch on every device of this process; ranks above 0 draw other numbers than rank 0 (two
+    ranks with one dropout mask would learn less from each step)."""
+    if rank:
+        seed = int(np.random.SeedSequence((seed, rank)).generate_state(1, np.uint64)[0] >> 1)
     random.seed(seed)
     np.random.seed(seed % 2**32)  # libraries that plugins call use the global state
     torch.manual_seed(seed)

@@ -28,12 +28,15 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 _OWN = {
     "recipe.yaml", "run.json", "metrics.jsonl", "tensorboard", "checkpoints", "model", "report.html", "README.md",
-    "log.txt", "splits.parquet", "predictions", ".lock",
+    "log.txt", "logs", "splits.parquet", "predictions", ".lock",
 }  # fmt: skip
 
 
 class Run:
     """A run directory. It knows files and status; it does not know how anything is trained."""
+
+    writes: bool = True
+    """False on ranks above 0, which read the run and leave it to rank 0."""
 
     def __init__(self, path: Path, info: dict[str, Any]) -> None:
         self.path = path
@@ -127,6 +130,8 @@ class Run:
 
     def write(self) -> None:
         """Replace run.json as a whole."""
+        if not self.writes:
+            return
         with storage(f"{self.path / 'run.json'}: the status could not be written"):
             text = json.dumps(without_nan(self.info), indent=1, ensure_ascii=False)
             write_text(self.path / "run.json", text + "\n")
@@ -202,7 +207,7 @@ def check_free(path: Path, *, resume: bool) -> bool:
         raise RunError(
             f"{path}: not empty and not a run (it has {', '.join(foreign[:3])})", hint="choose another --out"
         )
-    if present - {".lock"} and not resume:
+    if present - {".lock", "logs"} and not resume:
         raise RunError(f"{path}: holds an unfinished run", hint="continue it with --resume, or choose another --out")
     return False
 

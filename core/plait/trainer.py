@@ -32,8 +32,8 @@ class Events(Protocol):
     def warned(self, message: str) -> None:
         """Something that the user should know, and that does not end the fit."""
 
-    def logged(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Scalars of a step."""
+    def logged(self, step: int, metrics: Mapping[str, float], speed: Mapping[str, float] | None = None) -> None:
+        """Scalars of a step; and how fast steps were since the last ones, which no two runs repeat."""
 
     def evaluated(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
         """A split was judged."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -43,10 +43,64 @@ def _settle_header(path: Path) -> None:
             file.write(text)
 
 
+def stream_tensors(tensors: Iterable[tuple[str, torch.Tensor]], path: Path, *, largest: int = 5 * 2**30) -> None:
+    """Write tensors that come one at a time: to `path` where they are few, else to numbered files beside an index (the
+    layout of `transformers`), so that no more than `largest` bytes are held at once.
+
+    Args:
+        path: "model.safetensors"; split, it becomes model-00001-of-00003.safetensors and so on.
+        largest: bytes of one file; a tensor that is larger has one of its own.
+    """
+    pending: dict[str, torch.Tensor] = {}
+    files: list[tuple[Path, list[str]]] = []
+    held = total = 0
+
+    def write() -> None:
+        nonlocal pending, held
+        file = path.with_name(f".{path.stem}-{len(files) + 1:05d}{path.suffix}")
+        save_tensors(pending, file)
+        files.append((file, list(pending)))
+        pending, held = {}, 0
+
+    for name, tensor in tensors:
+        size = tensor.numel() * tensor.element_size()
+        if pending and held + size > largest:
+            write()
+        pending[name] = tensor
+        held, total = held + size, total + size
+    write()
+    if len(files) == 1:
+        files[0][0].replace(path)
+        return
+    places: dict[str, str] = {}
+    for number, (file, names) in enumerate(files, start=1):
+        final = path.with_name(f"{path.stem}-{number:05d}-of-{len(files):05d}{path.suffix}")
+        file.replace(final)
+        places |= dict.fromkeys(names, final.name)
+    index = {"metadata": {"total_size": total}, "weight_map": places}
+    path.with_name(f"{path.name}.index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
+
+
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read what `save_tensors` wrote."""
+    """Read what `save_tensors` or `stream_tensors` wrote.
+
+    Raises:
+        IntegrityError: a file is absent or damaged.
+    """
     from safetensors import safe_open
 
+    index = path.with_name(f"{path.name}.index.json")
+    if index.is_file() and not path.is_file():
+        try:
+            places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise IntegrityError(f"{index}: damaged, not an index of weights ({error})") from error
+        if not all(isinstance(name, str) and Path(name).name == name for name in places.values()):
+            raise IntegrityError(f"{index}: names a file outside its directory")
+        whole: dict[str, torch.Tensor] = {}
+        for name in sorted(set(places.values())):
+            whole |= load_tensors(path.with_name(name))
+        return whole
     try:
         tensors: dict[str, torch.Tensor] = load_file(path)
         with safe_open(path, framework="pt") as file:

@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,19 +65,27 @@ class Comparison:
         return statistics.median(self.ratios)
 
 
-def compare(trainer: str, network: str, *, rounds: int, steps: int, clip: float | None = None) -> Comparison:
+BY_HAND = "tests.benchmarks.loops:by_hand"
+
+
+def compare(
+    trainer: str, network: str, *, rounds: int, steps: int, clip: float | None = None, hand: str = BY_HAND
+) -> Comparison:
     """Train a network by a trainer and by hand, so many rounds of so many steps, in a fresh process.
 
     Args:
         trainer: "module:function", a `loops.Trainer`.
         network: a key of `NETWORKS`.
         clip: the largest norm of the gradient, for all.
+        hand: "module:function", the loop beside which the trainer is put.
 
     Raises:
         RuntimeError: the process failed; the message has what it said.
     """
     root = Path(__file__).resolve().parents[2]
-    wanted = json.dumps({"trainer": trainer, "network": network, "rounds": rounds, "steps": steps, "clip": clip})
+    wanted = json.dumps(
+        {"trainer": trainer, "network": network, "rounds": rounds, "steps": steps, "clip": clip, "hand": hand}
+    )
     done = run([sys.executable, "-m", __name__, wanted], folder=root, environment=ENVIRONMENT)
     return Comparison(**json.loads(done.output.splitlines()[-1]))  # libraries print too
 
@@ -108,26 +117,30 @@ class Turns:
         self._since = time.process_time(), time.perf_counter()
 
 
-def compare_here(trainer: str, network: str, *, rounds: int, steps: int, clip: float | None) -> Comparison:
+def compare_here(trainer: str, network: str, *, rounds: int, steps: int, clip: float | None, hand: str) -> Comparison:
     """`compare`, in this process."""
     import torch
 
-    from tests.benchmarks.loops import Work, by_hand
+    from tests.benchmarks.loops import Work
+
+    def found(target: str) -> Any:
+        module, name = target.split(":")
+        return getattr(import_module(module), name)
 
     torch.set_num_threads(1)
     work = Work.make(network, steps=WARM_UP + rounds * steps, clip=clip)
     own, layout = work.network_and_layout()
     other, _ = work.network_and_layout()
+    by_hand = found(hand)
     turns = Turns(by_hand(own, layout, work), by_hand(other, layout, work))
-    module, name = trainer.split(":")
     with tempfile.TemporaryDirectory() as folder:
-        trained = getattr(import_module(module), name)(work, Path(folder), turns.after_step)
-    theirs, hand, again = (np.array(each[WARM_UP:]).reshape(rounds, steps).sum(1) for each in turns.cpu)
+        trained = found(trainer)(work, Path(folder), turns.after_step)
+    theirs, once, again = (np.array(each[WARM_UP:]).reshape(rounds, steps).sum(1) for each in turns.cpu)
     cpu, wall = ([statistics.median(each[WARM_UP:]) for each in times] for times in (turns.cpu, turns.wall))
     expected = own.state_dict()
     return Comparison(
-        ratios=(2 * theirs / (hand + again)).tolist(),
-        floor=(again / hand).tolist(),
+        ratios=(2 * theirs / (once + again)).tolist(),
+        floor=(again / once).tolist(),
         cpu=cpu[0],
         wall=wall[0],
         cpu_by_hand=cpu[1],

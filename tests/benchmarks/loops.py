@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from plait.engine.base import Engine
 from plait.engine.local import LocalEngine
 from plait.logs import Listeners
 from plait.options import EngineOptions
@@ -107,8 +108,11 @@ def by_hand(network: torch.nn.Module, layout: torch.memory_format, work: Work) -
         yield
 
 
-def by_plait(work: Work, folder: Path, after_step: AfterStep) -> torch.nn.Module:
-    """The gradient trainer over the local engine, with a real run's metrics file and TensorBoard events."""
+def by_plait(
+    work: Work, folder: Path, after_step: AfterStep, make: Callable[[], Engine] | None = None
+) -> torch.nn.Module:
+    """The gradient trainer, with a real run's metrics file and TensorBoard events; over the local engine, or the one
+    that is made."""
     model = work.model()
     pairs = zip(work.images, map(str, work.labels.tolist()), strict=True)
     options = GradientOptions(
@@ -118,8 +122,9 @@ def by_plait(work: Work, folder: Path, after_step: AfterStep) -> torch.nn.Module
     events = Listeners(folder, Registry.discover(), display=None, tensorboard=True)
     set_seed(SEED)
     store: Any = NoCheckpoints()
+    engine = make() if make else LocalEngine(EngineOptions(device="cpu"))
     fit = Fit(
-        model=model, engine=LocalEngine(EngineOptions(device="cpu")), train=[ImageExample(*each) for each in pairs],
+        model=model, engine=engine, train=[ImageExample(*each) for each in pairs],
         evaluate=None, primary=None, seed=SEED, checkpoints=store, events=events, stop=after_step,
     )  # fmt: skip
     GradientTrainer(options).fit(fit)

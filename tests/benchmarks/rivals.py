@@ -33,6 +33,28 @@ class Prepared(torch.nn.Module):
         return {"loss": F.cross_entropy(logits, labels), "logits": logits}
 
 
+def by_fabric(work: Work, folder: Path, after_step: AfterStep) -> torch.nn.Module:
+    """Lightning Fabric: the hand-written loop, with its wrappers."""
+    import lightning as L
+    from lightning.fabric.loggers import TensorBoardLogger
+
+    fabric = L.Fabric(accelerator="cpu", devices=1, loggers=TensorBoardLogger(str(folder)))
+    prepared = Prepared(work)
+    model, optimizer = fabric.setup(prepared, torch.optim.AdamW(prepared.parameters(), RATE, weight_decay=0))
+    loader = fabric.setup_dataloaders(DataLoader(TensorDataset(*work.tensors()), batch_size=BATCH, shuffle=True))
+    for step, (pixels, labels) in enumerate(loader, start=1):
+        loss = model(pixels, labels)["loss"]
+        fabric.backward(loss)
+        if work.clip is not None:
+            fabric.clip_gradients(model, optimizer, max_norm=work.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        if step % LOG_EVERY == 0:
+            fabric.log("loss", loss.item(), step=step)
+        after_step()
+    return prepared.network
+
+
 def by_lightning(work: Work, folder: Path, after_step: AfterStep) -> torch.nn.Module:
     """Lightning's Trainer."""
     import lightning as L

@@ -1,4 +1,4 @@
-"""Prints what a step costs in Plait, Lightning and the HF Trainer over a hand-written loop; `comparison` says how."""
+"""Prints what a step costs in Plait and its rivals over a hand-written loop; `comparison` says how."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ PLAIT = "tests.benchmarks.loops:by_plait"
 CONTENDERS = {
     "plait": Contender(PLAIT),
     "plait, all clip": Contender(PLAIT, clip=1.0),
+    "fabric": Contender("tests.benchmarks.rivals:by_fabric", needs="lightning"),
     "lightning": Contender("tests.benchmarks.rivals:by_lightning", needs="lightning"),
     "hf trainer": Contender("tests.benchmarks.rivals:by_hf_trainer", needs="transformers"),
 }
@@ -52,6 +53,20 @@ def test_a_step_costs_what_it_costs_by_hand(network: str) -> None:
         rows.append([name, *cells(found)])
         assert found.equal or each.needs
     show(f"A step of {network}, 64x64, batch 16: {ROUNDS} rounds of {STEPS} steps, 1 thread", COLUMNS, rows)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_step_on_deepspeed_costs_what_it_costs_bare(network: str) -> None:
+    """At stages 0 to 2: stage 3 keeps no whole weights to compare."""
+    rows = []
+    for stage in (0, 1, 2):
+        found = compare(
+            f"tests.benchmarks.sharded:by_plait_{stage}", network, rounds=ROUNDS, steps=STEPS,
+            hand=f"tests.benchmarks.sharded:by_hand_{stage}",
+        )  # fmt: skip
+        rows.append([f"plait, ZeRO {stage}", *cells(found)])
+        assert found.equal
+    show(f"A step of {network} on DeepSpeed, one process, beside DeepSpeed by hand", COLUMNS, rows)
 
 
 def cells(found: Comparison) -> list[str]:

@@ -11,6 +11,7 @@ import torch
 from plait.model import Batch, Key, Processor
 from plait.task import examples_at, select
 from plait.training.batches import Order, evaluation_batches, training_batches
+from plait.training.gradient import Pace
 
 
 class Column(Sequence[int]):
@@ -57,10 +58,28 @@ def test_a_columnar_split_is_collated_by_chunks_and_never_one_by_one() -> None:
     judged = evaluation_batches(
         split, Stack(), batch_size=4, rank=1, world_size=2, workers=0, pin_memory=False
     )  # fmt: skip
-    assert [chunk.values.tolist() for chunk, _ in judged] == [[35, 42, 49, 56], [63]]  # type: ignore[attr-defined]
+    assert [chunk.values.tolist() for chunk, _ in judged] == [[28, 35, 42, 49], [56, 63]]  # type: ignore[attr-defined]
 
 
 def test_a_selection_of_a_columnar_split_is_taken_from_it() -> None:
     part = select(Column(np.arange(10)), [9, 3, 5])
     assert examples_at(part, [2, 0]).values.tolist() == [5, 9]  # type: ignore[attr-defined]
     assert examples_at(["a", "b", "c"], [2, 0]) == ["c", "a"]
+
+
+def test_a_rank_without_a_share_of_the_last_batch_borrows_what_its_layers_can_train_on() -> None:
+    """Batch norm refuses an empty batch; what is borrowed counts nothing."""
+    order = Order(examples=9, epochs=1, batch_size=8, seed=0, rank=1, world_size=2)
+    *_, last = training_batches(Column(np.arange(9)), Stack(), order, start=0, workers=0, pin_memory=False)
+    assert [(batch.size, batch.count) for batch in last] == [(1, 0)]
+    assert last[0]["value"].tolist() == [order.permutation(0)[-1]]
+
+
+def test_the_pace_counts_examples_and_terms_where_they_differ() -> None:
+    pace = Pace()
+    pace.add(2.0, 8, 8)
+    assert pace.take() == {"examples_per_second": 4.0}
+    pace.add(1.0, 8, 96.0)
+    pace.add(3.0, 8, 104.0)
+    assert pace.take() == {"examples_per_second": 4.0, "terms_per_second": 50.0}
+    assert pace == Pace()

@@ -45,7 +45,7 @@ def weights(run: plait.Run) -> dict[str, torch.Tensor]:
 
 def history(run: plait.Run) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+    return [{key: value for key, value in line.items() if key not in ("seconds", "speed")} for line in lines]
 
 
 def assert_equal(first: plait.Run, second: plait.Run) -> None:
@@ -325,9 +325,10 @@ def test_every_example_is_seen_once_an_epoch_on_any_number_of_ranks(
     seen: dict[int, list[int]] = {epoch: [] for epoch in range(epochs)}
     for at, plans in enumerate(zip(*steps, strict=True)):
         assert len({len(each) for each in plans}) == 1  # as many forwards on every rank
-        together = [index for each in plans for _, part in each for index in part]
+        assert all(plan.indices for each in plans for plan in each)
+        together = [index for each in plans for plan in each if not plan.borrowed for index in plan.indices]
         single = Order(examples=examples, epochs=epochs, batch_size=batch, seed=7)
-        assert together == [index for _, part in next(single.steps(at)) for index in part]
+        assert together == [index for plan in next(single.steps(at)) for index in plan.indices]
         seen[at // orders[0].steps_per_epoch] += together
     assert all(sorted(each) == list(range(examples)) for each in seen.values())
     start = min(start, orders[0].total_steps)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from plait.errors import DataError
-from plait.weights import load_tensors, read_weights, save_tensors
+from plait.errors import DataError, IntegrityError
+from plait.weights import load_tensors, read_weights, save_tensors, stream_tensors
 
 
 class Bomb:
@@ -48,3 +48,25 @@ def test_the_same_weights_are_the_same_bytes(tmp_path: Path) -> None:
         save_tensors(tensors, tmp_path / f"{index}.safetensors", {"format": "pt"})
     assert len({(tmp_path / f"{index}.safetensors").read_bytes() for index in range(6)}) == 1
     assert load_tensors(tmp_path / "0.safetensors").keys() == tensors.keys()
+
+
+def test_weights_that_come_one_at_a_time_are_split_when_large(tmp_path: Path) -> None:
+    tensors = {f"layer.{number}": torch.randn(4, 5) for number in range(5)}
+    tensors["tied"] = tensors["layer.4"]
+    stream_tensors(tensors.items(), tmp_path / "model.safetensors", largest=2 * 4 * 5 * 4)
+    assert sorted(each.name for each in tmp_path.iterdir()) == [
+        "model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors",
+        "model.safetensors.index.json",
+    ]  # fmt: skip
+    found = load_tensors(tmp_path / "model.safetensors")
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"layer.0": "../other.safetensors"}}')
+    with pytest.raises(IntegrityError, match="outside its directory"):
+        load_tensors(tmp_path / "model.safetensors")
+
+
+def test_few_weights_are_one_file(tmp_path: Path) -> None:
+    stream_tensors([("weight", torch.ones(3))], tmp_path / "model.safetensors")
+    assert [each.name for each in tmp_path.iterdir()] == ["model.safetensors"]
+    assert torch.equal(load_tensors(tmp_path / "model.safetensors")["weight"], torch.ones(3))

@@ -30,6 +30,15 @@ def read_duration(ctx: click.Context, param: click.Parameter, text: str | None) 
     return float(found[1]) * _UNITS[found[2]]
 
 
+def read_host_file(ctx: click.Context, param: click.Parameter, text: str | None) -> list[str] | None:
+    """The hosts that a file names, one a line."""
+    if text is None:
+        return None
+    from plait.engine.hosts import read_hosts
+
+    return list(read_hosts(Path(text)))
+
+
 def model_values(assignments: Sequence[str]) -> Mapping[str, Any]:
     """The `model` block of `--set model.a=b ...` for a run, whose other blocks are as they were.
 

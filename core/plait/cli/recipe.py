@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from plait.cli.options import complete_data, complete_models, complete_runs, complete_tasks, read_duration
+from plait.cli.options import (
+    complete_data,
+    complete_models,
+    complete_runs,
+    complete_tasks,
+    read_duration,
+    read_host_file,
+)
 
 if TYPE_CHECKING:
     from plait.cli.session import Session
@@ -23,6 +30,8 @@ _NAMED = {
     "out": ("output.directory", "--out"),
     "max_time": ("trainer.max_time", "--max-time"),
     "processes": ("engine.processes", "--nproc"),
+    "hosts": ("engine.hosts", "--hosts"),
+    "max_restarts": ("engine.max_restarts", "--max-restarts"),
 }
 """Option -> (the path that it is short for, the origin that `plait config` prints)."""
 
@@ -103,6 +112,14 @@ def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--nproc", "processes", metavar="N", type=click.IntRange(min=1),
             help="Processes that train together: engine.processes.",
+        ),
+        click.option(
+            "--hosts", metavar="FILE", callback=read_host_file,
+            help="Hosts to share them, one a line, on each of which this command is run: engine.hosts.",
+        ),
+        click.option(
+            "--max-restarts", metavar="K", type=click.IntRange(min=0),
+            help="Start again this often where a process died: engine.max_restarts.",
         ),
     )  # fmt: skip
     for decorate in reversed(decorators):

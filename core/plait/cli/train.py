@@ -30,10 +30,13 @@ def train(session: Session, request: Request, resume: bool, as_json: bool) -> No
     metrics, checkpoints, the model and a report. With --json: run, task, model, metrics, seconds, engine, processes.
     """
     from plait.config import resolve
+    from plait.engine.world import World
 
     session.log_to_terminal()
     recipe = resolve(request.layers(session, resume=resume), session.registry)
-    answer(session, fit(session, recipe, resume=resume), as_json=as_json)
+    run = fit(session, recipe, resume=resume)
+    if World.find().rank == 0:  # torchrun or srun may have started this command several times: one of them answers
+        answer(session, run, as_json=as_json)
 
 
 def fit(session: Session, recipe: Recipe, *, resume: bool) -> Run:

@@ -21,6 +21,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "runs": ("runs", "List the runs in a directory."),
     "compare": ("compare", "Compare runs on the same examples, with intervals."),
     "config": ("config", "Print the whole recipe and where each value comes from."),
+    "plan": ("plan", "Say what a training would take: steps, and memory by ZeRO stage."),
     "plugins": ("plugins", "List plugins and why one failed; check one."),
     "new": ("new", "Start a plugin from a working template."),
     "doctor": ("doctor", "Check this installation."),

@@ -42,11 +42,10 @@ class Engine(Protocol):
     world_size: int
     device: torch.device
     options: EngineOptions
+    sharded: bool
+    """No rank holds a whole parameter between forwards: `full_state_dict` is how a model is read."""
 
     def __init__(self, options: EngineOptions) -> None: ...
-
-    def creating(self) -> AbstractContextManager[None]:
-        """The context in which a model is built: zero.Init at stage 3, else nothing."""
 
     def setup(
         self, model: NeuralModel, optimizer: torch.optim.Optimizer | None, *, clip: float | None, average: float | None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from plait.engine.activations import checkpoint_activations
 from plait.engine.base import ReduceOp, StepResult
 from plait.engine.shards import read_shards, write_shards
 from plait.errors import EngineError, IntegrityError
@@ -26,10 +27,12 @@ class LocalEngine:
     name = "local"
     rank = 0
     world_size = 1
+    sharded = False
 
     def __init__(self, options: EngineOptions) -> None:
-        if options.processes > 1 or options.zero_stage > 0:
+        if options.processes > 1 or options.zero_stage > 0 or options.offload or options.config:
             wanted = f"engine.processes={options.processes}, engine.zero_stage={options.zero_stage}"
+            wanted += ", engine.offload" * bool(options.offload) + ", engine.config" * bool(options.config)
             raise EngineError(f"the local engine is one process without sharding, and {wanted} was asked for")
         self.options = options
         self.device = find_device(options.device)
@@ -45,13 +48,12 @@ class LocalEngine:
         self._channels_last = False
         self._losses: list[Tensor] = []
 
-    def creating(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
     def setup(
         self, model: NeuralModel, optimizer: torch.optim.Optimizer | None, *, clip: float | None, average: float | None
     ) -> None:
         self._model, self._optimizer, self._clip, self._average = model, optimizer, clip, average
+        if self.options.activation_checkpointing and optimizer is not None:
+            checkpoint_activations(model)
         wanted = self.options.channels_last
         self._channels_last = model.prefers_channels_last if wanted == "auto" else wanted
         with explain_memory(self.device):
@@ -66,16 +68,10 @@ class LocalEngine:
                 self._averages = {name: each.detach().clone() for name, each in self._parameters}
 
     def train(self, mode: bool = True) -> None:
-        model = self._setup_model()
-        model.train(mode)
-        if mode:
-            for module in model.modules():
-                own = list(module.parameters(recurse=False))
-                if own and not any(parameter.requires_grad for parameter in own):
-                    module.train(False)  # frozen batch norm keeps its statistics
+        train_modules(self._setup_model(), mode)
 
     def move(self, batch: Any) -> Any:
-        moved = _move(batch, self.device)
+        moved = move(batch, self.device)
         if self._channels_last and hasattr(moved, "tensors"):
             for name, tensor in moved.tensors.items():
                 if tensor.ndim == 4:
@@ -279,11 +275,23 @@ def explain_memory(device: torch.device) -> Iterator[None]:
         ) from error
 
 
-def _move(value: Any, device: torch.device) -> Any:
+def train_modules(model: nn.Module, mode: bool) -> None:
+    """Switch all modules; those that are frozen whole stay in evaluation mode (frozen batch norm keeps its
+    statistics)."""
+    model.train(mode)
+    if mode:
+        for module in model.modules():
+            own = list(module.parameters(recurse=False))
+            if own and not any(parameter.requires_grad for parameter in own):
+                module.train(False)
+
+
+def move(value: Any, device: torch.device) -> Any:
+    """Tensors, batches and mappings of them on a device; anything else as it is."""
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
     if hasattr(value, "to"):
         return value.to(device)
     if isinstance(value, Mapping):
-        return {key: _move(each, device) for key, each in value.items()}
+        return {key: move(each, device) for key, each in value.items()}
     return value

@@ -8,6 +8,7 @@ the whole is in the file's metadata. Scalars (an optimizer's step counter) are p
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -47,6 +48,64 @@ def write_shards(
             whole[f"{slot}|{name}"] = list((shapes or {}).get((slot, name), tuple(tensor.shape)))
     path = directory / f"shard-{rank:05d}-of-{world_size:05d}.safetensors"
     save_file(pieces, path, metadata={"shapes": json.dumps(whole)})
+
+
+class ShardIndex:
+    """What the shards of a checkpoint hold, read a range at a time: a rank need not hold what it does not own.
+
+    It knows pieces and ranges, not what they are for.
+
+    Raises:
+        IntegrityError: there are no shards, or one of them cannot be read.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.shapes: dict[str, dict[str, tuple[int, ...]]] = {}
+        self._places: dict[tuple[str, str], list[tuple[int, int, Path, str]]] = {}
+        paths = sorted(directory.glob("shard-*.safetensors"))
+        if not paths:
+            raise IntegrityError(f"{directory}: no shards")
+        for path in paths:
+            try:
+                with safe_open(path, framework="pt") as file:
+                    shapes = json.loads(file.metadata()["shapes"])
+                    for key in file.keys():  # noqa: SIM118  # not a mapping
+                        slot, name, start = key.rsplit("|", 2)
+                        count = file.get_slice(key).get_shape()[0]
+                        self.shapes.setdefault(slot, {})[name] = tuple(shapes[f"{slot}|{name}"])
+                        self._places.setdefault((slot, name), []).append((int(start), count, path, key))
+            except (SafetensorError, KeyError, ValueError) as error:
+                raise IntegrityError(f"{path}: not a shard of a checkpoint ({error})") from error
+
+    def slots(self, prefix: str) -> list[str]:
+        """The slots whose names begin with `prefix`."""
+        return sorted(slot for slot in self.shapes if slot.startswith(prefix))
+
+    def read(self, slot: str, name: str, start: int = 0, count: int | None = None) -> Tensor:
+        """Elements start, start+1, ... of a flattened tensor; all of them where `count` is None.
+
+        Raises:
+            IntegrityError: a shard that has some of them is absent.
+        """
+        size = math.prod(self.shapes[slot][name])
+        end = size if count is None else start + count
+        found, filled = None, 0
+        for first, length, path, key in self._places[slot, name]:
+            low, high = max(start, first), min(end, first + length)
+            if high <= low:
+                continue
+            with safe_open(path, framework="pt") as file:
+                piece = file.get_slice(key)[low - first : high - first]
+            found = torch.empty(end - start, dtype=piece.dtype) if found is None else found
+            found[low - start : high - start] = piece
+            filled += high - low
+        if filled != end - start or found is None:
+            raise IntegrityError(
+                f"{self._directory}: {end - start - filled} elements of {slot} {name!r} are missing: "
+                "a rank's shard is absent"
+            )
+        return found
 
 
 def read_shards(directory: Path) -> dict[str, dict[str, Tensor]]:

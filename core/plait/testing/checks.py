@@ -313,7 +313,7 @@ def _bytes(path: Path) -> bytes | None:
 
 def _log(run: Path) -> list[dict[str, Any]]:
     lines = (json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+    return [{key: value for key, value in line.items() if key not in ("seconds", "speed")} for line in lines]
 
 
 CHECKS: Mapping[str, Check] = {

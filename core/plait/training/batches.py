@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,8 +24,20 @@ from plait.task import Split, examples_at
 
 _POOL = 50  # batches whose examples are sorted together: enough for little padding, few enough to stay well mixed
 
-Plan = tuple[int, tuple[int, ...]]
-"""One micro-batch: its epoch, and the positions of its examples in the split."""
+
+class Plan(NamedTuple):
+    """One micro-batch.
+
+    Args:
+        epoch: which pass it belongs to.
+        indices: the positions of its examples in the split.
+        borrowed: another rank has these examples too; they count nothing here, and only keep this rank in step. An
+            empty batch would do, but for layers such as batch norm, which cannot train on one.
+    """
+
+    epoch: int
+    indices: tuple[int, ...]
+    borrowed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +99,7 @@ class Order:
         return np.concatenate([batches[generator.permutation(len(batches))].reshape(-1), order[whole:]])
 
     def steps(self, start: int) -> Iterator[list[Plan]]:
-        """From step `start` on: the micro-batches of this rank, as many on every rank (some may be empty)."""
+        """From step `start` on: the micro-batches of this rank, as many on every rank (some may be borrowed)."""
         epoch, order = -1, np.empty(0, dtype=np.int64)
         for step in range(start, self.total_steps):
             if step // self.steps_per_epoch != epoch:
@@ -101,7 +113,9 @@ class Order:
         largest = -(-len(batch) // self.world_size)
         micro = self.micro_batch_size or largest
         own = np.array_split(batch, self.world_size)[self.rank].tolist()
-        return [(epoch, tuple(own[first : first + micro])) for first in range(0, largest, micro)]
+        parts = [tuple(own[first : first + micro]) for first in range(0, largest, micro)]
+        spare = tuple(batch[: min(micro, largest)].tolist())  # of rank 0, whose share is never smaller
+        return [Plan(epoch, part) if part else Plan(epoch, spare, borrowed=True) for part in parts]
 
 
 def training_batches(
@@ -124,13 +138,24 @@ def evaluation_batches(
 ) -> Iterator[tuple[Sequence[Any], Batch]]:
     """Examples of this rank's part of a split and their batch, as many batches on every rank (some may be empty)."""
     collate = _Collate(split, processor, 0, training=False, keep_examples=True)
-    own = share(len(split), rank=rank, world_size=world_size)
-    rounds = -(-max(1, -(-len(split) // world_size)) // batch_size)
-    plans = [(0, tuple(own[each * batch_size : (each + 1) * batch_size])) for each in range(rounds)]
+    own = evaluation_shares(len(split), batch_size=batch_size, rank=rank, world_size=world_size)
+    plans = [Plan(0, tuple(each)) for each in own]
     source: Any = map(collate.__getitem__, plans) if workers == 0 else _loader(collate, plans, workers, pin_memory)
     for item in source:
         examples, batch = _raised(item)
         yield examples, batch
+
+
+def evaluation_shares(length: int, *, batch_size: int, rank: int, world_size: int) -> list[range]:
+    """The batches of a split that a rank judges, as many on every rank (some may be empty).
+
+    The split is cut into batches first, and whole batches are dealt, contiguous and in rank order: matrix kernels round
+    by the size of a batch, and so predictions would differ in their last bits between one process and several.
+    """
+    total = -(-length // batch_size)
+    own = share(total, rank=rank, world_size=world_size)
+    found = [range(each * batch_size, min(length, (each + 1) * batch_size)) for each in own]
+    return found + [range(0)] * (max(1, -(-total // world_size)) - len(found))
 
 
 def loader_processes(wanted: int | None, split: Split) -> int:
@@ -157,11 +182,12 @@ class _Collate(Dataset[Any]):
         self._training, self._keep_examples = training, keep_examples
 
     def __getitem__(self, plan: Plan) -> Any:
-        epoch, indices = plan
         try:
-            examples = examples_at(self._split, indices)
-            keys = [Key(self._seed, epoch, index) for index in indices]
+            examples = examples_at(self._split, plan.indices)
+            keys = [Key(self._seed, plan.epoch, index) for index in plan.indices]
             batch = self._processor.collate(examples, keys, training=self._training)
+            if plan.borrowed:
+                batch = replace(batch, count=0)
         except PlaitError as error:
             return _Failure(error)
         return (examples, batch) if self._keep_examples else batch

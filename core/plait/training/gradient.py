@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import torch
 
 from plait.checkpoint import Checkpoint
+from plait.engine.agreement import together
 from plait.engine.base import StepResult
 from plait.errors import DataError, NonFiniteError
 from plait.model import Batch
+from plait.task import Split
 from plait.trainer import Fit, Outcome, StopRequested, Trainer
 from plait.training.batches import Order, loader_processes, training_batches
 from plait.training.optimization import GradientOptions, make_optimizer, schedule, set_learning_rate
@@ -39,6 +42,34 @@ class Position:
     selection: Selection = field(default_factory=Selection)
 
 
+@dataclass(slots=True)
+class Pace:
+    """How fast steps were since the last log line, evaluations and checkpoints left out. No checkpoint holds it.
+
+    Args:
+        seconds: of the steps.
+        examples: that they saw, on all ranks.
+        terms: that their losses averaged, on all ranks: tokens, where a batch counts them.
+    """
+
+    seconds: float = 0.0
+    examples: int = 0
+    terms: float = 0.0
+
+    def add(self, seconds: float, examples: int, terms: float) -> None:
+        """Count a step."""
+        self.seconds, self.examples, self.terms = self.seconds + seconds, self.examples + examples, self.terms + terms
+
+    def take(self) -> dict[str, float]:
+        """Rates, and begin anew; terms only where they are no examples."""
+        each = max(self.seconds, 1e-9)
+        speed = {"examples_per_second": round(self.examples / each, 3)}
+        if self.terms != self.examples:
+            speed["terms_per_second"] = round(self.terms / each, 3)
+        self.seconds, self.examples, self.terms = 0.0, 0, 0.0
+        return speed
+
+
 class GradientTrainer(Trainer):
     """Fits a `NeuralModel` on any engine. It knows neither task nor device."""
 
@@ -47,17 +78,8 @@ class GradientTrainer(Trainer):
 
     def fit(self, fit: Fit) -> Outcome:
         options, model, engine, events = self.options, fit.model, fit.engine, fit.events
-        units = model.processor.units(fit.train)
-        if not len(units):
-            raise DataError(
-                f"{model.options.name} finds nothing to learn in the {len(fit.train)} training examples",
-                hint="see what the model needs of an example: plait show MODEL",
-            )
-        order = Order(
-            examples=len(units), epochs=options.epochs, max_steps=options.max_steps, seed=fit.seed,
-            batch_size=options.batch_size, micro_batch_size=options.micro_batch_size,
-            rank=engine.rank, world_size=engine.world_size, lengths=model.processor.lengths(units),
-        )  # fmt: skip
+        with together(engine):
+            units, order = self._order(fit)
         total = order.total_steps
         optimizer = make_optimizer(model, options)
         engine.setup(model, optimizer, clip=options.clip, average=options.average)
@@ -69,7 +91,9 @@ class GradientTrainer(Trainer):
             workers=loader_processes(options.workers, units), pin_memory=engine.device.type == "cuda",
         )  # fmt: skip
         engine.train()
+        pace = Pace()
         while reason is None and at.step < total:
+            begun, seen = time.perf_counter(), at.examples
             factor = schedule(at.step, total=total, steps_per_epoch=order.steps_per_epoch, options=options)
             set_learning_rate(optimizer, options.learning_rate * factor)
             micro_batches = next(batches)
@@ -81,15 +105,16 @@ class GradientTrainer(Trainer):
                 if output.loss is None:
                     raise RuntimeError(f"{type(model).__name__}.forward gave no loss for a batch of training examples")
                 part = batch.count / max(1, terms)  # of the global batch's mean
-                # a mean over no terms is NaN: an idle rank's batch must only keep the parameters in the graph
+                # an idle rank's batch (borrowed, or without a term) must only keep the parameters in the graph
                 loss = output.loss if batch.count else output.logits.sum() * 0.0
                 engine.backward(loss, scale=part * engine.world_size)  # engines average over ranks
                 losses.append((loss.detach(), part))
             result = engine.step()
             # read after the step, which has waited for the device already
             self._advance(fit, order, at, sum(float(loss) * part for loss, part in losses), result)
+            pace.add(time.perf_counter() - begun, at.examples - seen, terms)
             if at.step % options.log_every == 0 or at.step in (1, total):
-                self._log(fit, order, at, result, options.learning_rate * factor)
+                self._log(fit, order, at, result, options.learning_rate * factor, pace.take())
             reason = self._evaluate(fit, order, at) or fit.stop()
             saved = at.selection.judged == at.step  # an evaluation saves
             if reason is None and not saved and options.save_every and at.step % options.save_every == 0:
@@ -98,6 +123,21 @@ class GradientTrainer(Trainer):
             self._save(fit, at)
         best = self._select(fit, at) if reason != "signal" else at.step
         return Outcome(reason or "done", at.step, at.examples, best)
+
+    def _order(self, fit: Fit) -> tuple[Split, Order]:
+        """What an epoch visits, and in which order."""
+        options, model, engine = self.options, fit.model, fit.engine
+        units = model.processor.units(fit.train)
+        if not len(units):
+            raise DataError(
+                f"{model.options.name} finds nothing to learn in the {len(fit.train)} training examples",
+                hint="see what the model needs of an example: plait show MODEL",
+            )
+        return units, Order(
+            examples=len(units), epochs=options.epochs, max_steps=options.max_steps, seed=fit.seed,
+            batch_size=options.batch_size, micro_batch_size=options.micro_batch_size,
+            rank=engine.rank, world_size=engine.world_size, lengths=model.processor.lengths(units),
+        )  # fmt: skip
 
     def _advance(self, fit: Fit, order: Order, at: Position, loss: float, result: StepResult) -> None:
         """Count the step; stop the run after too many that could not be applied."""
@@ -137,14 +177,16 @@ class GradientTrainer(Trainer):
                 "the last checkpoint is good and --resume goes on from it",
             )
 
-    def _log(self, fit: Fit, order: Order, at: Position, result: StepResult, rate: float) -> None:
+    def _log(
+        self, fit: Fit, order: Order, at: Position, result: StepResult, rate: float, speed: dict[str, float]
+    ) -> None:
         metrics = {"epoch": at.step / order.steps_per_epoch, "learning_rate": rate}
         if at.steps:
             metrics["loss"] = at.loss / at.steps
         if result.gradient_norm is not None:
             metrics["gradient_norm"] = float(result.gradient_norm)
         at.loss, at.steps = 0.0, 0
-        fit.events.logged(at.step, metrics)
+        fit.events.logged(at.step, metrics, speed)
 
     def _evaluate(self, fit: Fit, order: Order, at: Position) -> str | None:
         """Evaluate and save where it is time to; the reason to stop, if there is one."""

@@ -7,11 +7,12 @@ from collections.abc import Callable
 import torch
 
 from plait.engine.base import Engine
-from plait.evaluation import Evaluator, share
+from plait.evaluation import Evaluator
 from plait.model import Model, NeuralModel
+from plait.options import TrainerOptions
 from plait.task import Split, examples_at
 from plait.trainer import StopRequested
-from plait.training.batches import evaluation_batches, loader_processes
+from plait.training.batches import evaluation_batches, evaluation_shares, loader_processes
 
 
 def judge(
@@ -34,7 +35,7 @@ def judge(
     Raises:
         StopRequested: `stop` gave a reason.
     """
-    total, count = 0.0, 0
+    losses: list[tuple[float, int]] = []
     if isinstance(model, NeuralModel):
         engine.train(False)
         batches = evaluation_batches(
@@ -53,18 +54,24 @@ def judge(
                 moved = engine.move(batch)
                 output = engine.forward(moved)
                 if output.loss is not None and batch.count:
-                    total += float(output.loss) * batch.count
-                    count += batch.count
+                    losses.append((float(output.loss), batch.count))
                 evaluator.update(model.predict_batch(moved, engine, output), examples)
         engine.train(True)
-        total, count = float(engine.reduce(total)), int(engine.reduce(float(count)))
     else:
-        own = share(len(split), rank=engine.rank, world_size=engine.world_size)
-        for first in range(0, len(own), batch_size):
+        for own in evaluation_shares(len(split), batch_size=batch_size, rank=engine.rank, world_size=engine.world_size):
             if stop():
                 raise StopRequested
-            chunk = examples_at(split, own[first : first + batch_size])
-            evaluator.update(model.predict(chunk), chunk)
+            chunk = examples_at(split, own)
+            evaluator.update(model.predict(chunk) if own else [], chunk)
     evaluator.reduce(engine)
     metrics = evaluator.compute()
-    return {"loss": total / count, **metrics} if count else metrics
+    every = [each for part in engine.gather(losses) for each in part]  # in the split's order, on any number of ranks
+    count = sum(terms for _, terms in every)
+    return {"loss": sum(loss * terms for loss, terms in every) / count, **metrics} if count else metrics
+
+
+def forward_size(trainer: TrainerOptions) -> int:
+    """Examples of one forward when judging what a trainer with these options fits."""
+    given: int | None = getattr(trainer, "evaluation_batch_size", None)
+    micro: int | None = getattr(trainer, "micro_batch_size", None) or getattr(trainer, "batch_size", None)
+    return given or (2 * micro if micro else 256)

@@ -1,0 +1,139 @@
+"""How do the processes of a training find and talk to each other?
+
+Two groups: one for tensors of a step, with the recipe's timeout, and one for short JSON messages ("I failed", "what
+did rank 0 read?"), which waits for as long as the other process lives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch._C._distributed_c10d import HashStore, PrefixStore, TCPStore
+
+from plait.engine.world import World
+from plait.errors import EngineError
+
+_PATIENCE = timedelta(
+    days=7
+)  # rank 0 may read data or fit a tokenizer for hours; a process that died is noticed at once
+
+
+class Group:
+    """The processes that train together. It knows tensors and JSON values, no model.
+
+    Args:
+        world: which of how many this process is.
+        device: where tensors of a step are.
+        timeout: seconds to wait for the others inside a step.
+
+    Raises:
+        EngineError: the others cannot be reached, or the port is taken.
+    """
+
+    def __init__(self, world: World, *, device: torch.device, timeout: float) -> None:
+        self.rank, self.size = world.rank, world.size
+        self._device = device
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        limit = timedelta(seconds=timeout)
+        if not dist.is_initialized():
+            if world.size == 1:
+                dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1, timeout=limit)
+            else:
+                _connect(world, backend, limit)
+        elif dist.get_world_size() != world.size or dist.get_rank() != world.rank:
+            raise EngineError(
+                f"this process already is rank {dist.get_rank()} of {dist.get_world_size()} in torch.distributed, "
+                f"and {world.launcher} says {world.rank} of {world.size}"
+            )
+        self._messages: Any = None if world.size == 1 else dist.new_group(backend="gloo", timeout=_PATIENCE)
+
+    def gather(self, value: Any) -> list[Any]:
+        """A JSON value of each rank, in rank order, on every rank. NaN and infinities pass."""
+        own = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+        if self.size == 1:
+            return [json.loads(bytes(own.numpy()))]
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        dist.all_gather(sizes, torch.tensor([own.numel()]), group=self._messages)
+        longest = max(int(each) for each in sizes)
+        padded = torch.zeros(longest, dtype=torch.uint8)
+        padded[: own.numel()] = own
+        parts = [torch.empty(longest, dtype=torch.uint8) for _ in range(self.size)]
+        dist.all_gather(parts, padded, group=self._messages)
+        return [json.loads(bytes(part[: int(size)].numpy())) for part, size in zip(parts, sizes, strict=True)]
+
+    def reduce(self, value: Tensor, op: str) -> Tensor:
+        """A tensor combined over all ranks, the same on each."""
+        if self.size == 1:
+            return value
+        kinds = {
+            "sum": dist.ReduceOp.SUM,
+            "mean": dist.ReduceOp.SUM,
+            "min": dist.ReduceOp.MIN,
+            "max": dist.ReduceOp.MAX,
+        }
+        # Arithmetic on a copy: what the caller passed stays its own. gloo has no booleans.
+        whole = value.detach().to(torch.uint8 if value.dtype is torch.bool else value.dtype, copy=True).contiguous()
+        dist.all_reduce(whole, op=kinds[op])  # within the timeout: a rank that hangs must end the run
+        if op == "mean":
+            whole = whole / self.size
+        return whole.bool() if value.dtype is torch.bool and op in ("min", "max") else whole
+
+    def spread(self, tensors: list[Tensor]) -> None:
+        """Give every rank what rank 0 has, in place; one message for each type."""
+        if self.size == 1 or not tensors:
+            return
+        for dtype in sorted({each.dtype for each in tensors}, key=str):
+            alike = [each for each in tensors if each.dtype == dtype]
+            flat = torch.cat([each.detach().reshape(-1) for each in alike])
+            sent = flat.to(torch.uint8) if dtype is torch.bool else flat
+            dist.broadcast(sent, src=0)
+            if self.rank:
+                for tensor, part in zip(alike, torch.split(sent, [each.numel() for each in alike]), strict=True):
+                    tensor.copy_(part.view(tensor.shape).to(dtype))
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.size > 1:
+            dist.barrier(group=self._messages)
+
+
+def disconnect() -> None:
+    """Leave the other processes, at the end of this one: together, since rank 0 keeps the addresses of all."""
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+def _connect(world: World, backend: str, limit: timedelta) -> None:
+    assert world.address is not None
+    assert world.port is not None
+    try:
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            # the agent's store outlives a restart, and with it the dead group's addresses (pytorch #135712)
+            store = TCPStore(world.address, world.port, is_master=False, timeout=limit)
+            attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+            dist.init_process_group(
+                backend, store=PrefixStore(f"attempt{attempt}", store), rank=world.rank, world_size=world.size,
+                timeout=limit,
+            )  # fmt: skip
+        else:
+            store = TCPStore(world.address, world.port, world.size, is_master=world.rank == 0, timeout=limit)
+            dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=limit)
+    except (RuntimeError, OSError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "EADDRINUSE" in str(error) or "address already in use" in str(error).lower():
+            raise EngineError(
+                f"port {world.port} on {world.address} is in use, so rank 0 cannot answer on it",
+                hint="set MASTER_PORT to a free one",
+            ) from error
+        raise EngineError(
+            f"rank {world.rank} of {world.size} could not reach the others through {world.address}:{world.port} "
+            f"within {limit.total_seconds():g} s: {said}",
+            hint="every process must run, and reach that address and port; engine.timeout is how long they wait",
+        ) from error

@@ -1,0 +1,85 @@
+"""Which parameters did no gradient reach in a step, and how do they stay as they were?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from plait.engine.partitions import Layout
+
+
+def unreached(parameters: Iterable[nn.Parameter], *, largest: Callable[[Tensor], Tensor]) -> list[nn.Parameter]:
+    """The trained parameters that have a gradient on no rank. Collective."""
+    trained = [each for each in parameters if each.requires_grad]
+    anywhere = largest(torch.tensor([each.grad is not None for each in trained], dtype=torch.uint8)).tolist()
+    return [parameter for parameter, reached in zip(trained, anywhere, strict=True) if not reached]
+
+
+class Untouched:
+    """Leaves alone what no gradient reached on any rank, as torch's optimizers do with gradients that are None.
+
+    Inside the flat tensors of ZeRO 1 to 3 such parameters have zero gradients, by which weight decay shrinks them and
+    their moments fade. Their values and moments are put back right after the update, before DeepSpeed hands the new
+    weights round. It does not know the step counter of a parameter: a flat tensor has one, so that Adam's bias
+    correction of a parameter that is reached now and then counts the steps of all. And DeepSpeed itself asks at ZeRO 1
+    to 3 that a gradient reaches a parameter on all ranks or on none.
+
+    Args:
+        named: the model's parameters.
+        layout: what this rank updates.
+        optimizer: torch's, which updates it.
+        largest: the element-wise largest of the ranks' tensors, on every rank.
+    """
+
+    def __init__(
+        self,
+        named: Mapping[str, nn.Parameter],
+        layout: Layout,
+        optimizer: torch.optim.Optimizer,
+        *,
+        largest: Callable[[Tensor], Tensor],
+    ) -> None:
+        self._layout, self._optimizer, self._largest = layout, optimizer, largest
+        self._names = [name for name, each in named.items() if each.requires_grad]
+        self._reached = torch.zeros(len(self._names), dtype=torch.uint8)
+        self._kept: dict[int, list[tuple[Tensor, Tensor]]] = {}
+        self._handles: list[Any] = [
+            named[name].register_hook(partial(self._mark, index))  # type: ignore[no-untyped-call]  # torch's own
+            for index, name in enumerate(self._names)
+        ]
+        self._handles.append(optimizer.register_step_post_hook(self._put_back))
+
+    def keep(self) -> None:
+        """Before an update: copy what it must not change. Collective."""
+        reached = self._largest(self._reached).tolist()
+        self._reached = torch.zeros_like(self._reached)
+        missing = {name for name, each in zip(self._names, reached, strict=True) if not each}
+        self._kept = {}
+        for holding in self._layout.trained if missing else ():
+            moments = self._optimizer.state.get(holding.tensor, {}).values()
+            flats = [each for each in moments if isinstance(each, Tensor) and each.shape == holding.tensor.shape]
+            for piece in holding.pieces:
+                if piece.name in missing:
+                    for flat in (holding.tensor, *flats):
+                        part = flat.detach().view(-1)[piece.at : piece.at + piece.count]
+                        self._kept.setdefault(id(holding.tensor), []).append((part, part.clone()))
+
+    def close(self) -> None:
+        """Take the hooks off the model and the optimizer, which outlive the engine."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles, self._kept = [], {}
+
+    def _mark(self, index: int, gradient: Tensor) -> None:
+        self._reached[index] = 1
+
+    def _put_back(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        """After the update of a group: DeepSpeed shows the optimizer one at a time."""
+        for group in optimizer.param_groups:
+            for updated in group["params"]:
+                for part, values in self._kept.pop(id(updated), ()):
+                    part.copy_(values)

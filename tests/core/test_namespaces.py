@@ -1,0 +1,105 @@
+"""Two hosts, a wire between them, and a cut: two network namespaces of this machine train one recipe."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import plait
+from tests.core.test_hosts import PROGRAM
+from tests.processes import ROOT
+
+HOSTS = ("10.77.13.1", "10.77.13.2")
+NAMES = ("plait-one", "plait-two")
+
+
+def ip(*words: str) -> bool:
+    """Whether iproute2 did it."""
+    tool = shutil.which("ip") or "/usr/sbin/ip"
+    try:
+        return subprocess.run([tool, *words], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def wire() -> Iterator[None]:
+    """Two namespaces, each with one end of a virtual wire."""
+    for name in NAMES:
+        ip("netns", "del", name)
+    if not all(ip("netns", "add", name) for name in NAMES):
+        for name in NAMES:
+            ip("netns", "del", name)
+        pytest.skip("this user may not make network namespaces (iproute2, root)")
+    try:
+        assert ip(
+            "link", "add", "plait0", "netns", NAMES[0], "type", "veth", "peer", "name", "plait0", "netns", NAMES[1]
+        )
+        for name, address in zip(NAMES, HOSTS, strict=True):
+            assert ip("-n", name, "addr", "add", f"{address}/24", "dev", "plait0")
+            assert ip("-n", name, "link", "set", "lo", "up")
+            assert ip("-n", name, "link", "set", "plait0", "up")
+        yield
+    finally:
+        for name in NAMES:
+            ip("netns", "del", name)
+
+
+def start(out: Path, **options: object) -> list[subprocess.Popen[str]]:
+    """The same program in both namespaces."""
+    engine = {"hosts": [f"{HOSTS[0]}:29477", HOSTS[1]], "timeout": 20}
+    given = json.dumps({"engine": engine, "epochs": 12, "model": {"noise": 0.1, "slow": 0.2}, **options})
+    environ = {**os.environ, "GLOO_SOCKET_IFNAME": "plait0"}
+    command = [sys.executable, "-c", PROGRAM, str(out), given]
+    return [
+        subprocess.Popen(
+            [shutil.which("ip") or "/usr/sbin/ip", "netns", "exec", name, *command],
+            cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True,
+        )
+        for name in NAMES
+    ]  # fmt: skip
+
+
+def ended(running: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+    """Exit codes and messages, once both have ended."""
+    try:
+        said = [process.communicate(timeout=180)[1] for process in running]
+        return [(process.returncode, each) for process, each in zip(running, said, strict=True)]
+    finally:
+        for process in running:
+            process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(
+    run=False,
+    reason="known shortfall: the hosts train across the wire, but a cut one is not noticed within 200 s: the message "
+    "group waits without limit, and no packet tells that the other has gone",
+)
+def test_a_cut_wire_ends_both_hosts_and_a_mended_one_goes_on(wire: None, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    running = start(out)
+    end = time.monotonic() + 180
+    while not list(out.glob("checkpoints/step-*")) and time.monotonic() < end:
+        assert all(process.poll() is None for process in running), ended(running)
+        try:
+            running[0].wait(timeout=0.1)
+        except subprocess.TimeoutExpired:
+            continue
+    assert ip("-n", NAMES[0], "link", "set", "plait0", "down")
+    cut = ended(running)
+    assert all(code for code, _ in cut), cut
+    assert all("Error" in said for _, said in cut), cut
+    assert plait.Run.open(out).status != "finished"
+    assert ip("-n", NAMES[0], "link", "set", "plait0", "up")
+    mended = ended(start(out, resume=True))
+    assert [code for code, _ in mended] == [0, 0], mended
+    assert plait.Run.open(out).status == "finished"
