@@ -121,14 +121,15 @@ class FactorModel(NeuralModel):
 
     def _fit(self, users: Tensor, positives: Tensor, negatives: Tensor) -> Output:
         vectors = self.vectors()
-        who = vectors.users[users]
+        # users and items occur several times: an embedding's gradient is a sum in one order, that of an index is not
+        who, biases = F.embedding(users, vectors.users), vectors.bias[:, None]
         if negatives.shape[1] > 1:
             with torch.no_grad():
                 liked = (vectors.items[negatives] * who[:, None]).sum(dim=2) + vectors.bias[negatives]
                 negatives = negatives.gather(1, liked.argmax(dim=1, keepdim=True))
         rejected = negatives[:, 0]
-        margins = (who * (vectors.items[positives] - vectors.items[rejected])).sum(dim=1)
-        margins = margins + vectors.bias[positives] - vectors.bias[rejected]
+        apart = F.embedding(positives, vectors.items) - F.embedding(rejected, vectors.items)
+        margins = (who * apart).sum(dim=1) + (F.embedding(positives, biases) - F.embedding(rejected, biases))[:, 0]
         loss = F.softplus(-margins.float()).mean()
         if self.training and self.options.penalty:
             own = (self.users(users), self.items(positives), self.items(rejected))

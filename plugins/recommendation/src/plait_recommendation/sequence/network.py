@@ -133,9 +133,11 @@ class SequenceModel(NeuralModel):
         if negatives is None:
             smoothing = options.label_smoothing if self.training else 0.0
             return cross_entropy(F.linear(rows, vectors, self.bias), wanted, smoothing=smoothing)
-        positive = (rows * vectors[wanted]).sum(dim=1) + self.bias[wanted]
-        drawn = vectors[negatives].transpose(1, 2)  # [batch, width, drawn]: a window's positions share its negatives
-        negative = (torch.bmm(hidden, drawn) + self.bias[negatives][:, None])[there]
+        # items occur several times: an embedding's gradient is a sum in one order, that of an index is not
+        biases = self.bias[:, None]
+        positive = (rows * F.embedding(wanted, vectors)).sum(dim=1) + F.embedding(wanted, biases)[:, 0]
+        drawn = F.embedding(negatives, vectors).transpose(1, 2)  # [batch, width, drawn]: for a whole window
+        negative = (torch.bmm(hidden, drawn) + F.embedding(negatives, biases).transpose(1, 2))[there]
         hits = (negatives[:, None] == targets[:, :, None])[there]
         if options.loss == "sampled":
             return sampled_cross_entropy(positive, negative, hits, items=self.processor.items)
