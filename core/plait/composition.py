@@ -27,6 +27,7 @@ class Adapter:
         self.name = name
         self.accepts: Mapping[str, str] = {source.replace("-", "_"): source}
         self.optional: tuple[str, ...] = ()
+        self.ahead = 1
         self.returns: Mapping[str, str] = {returns.replace("-", "_"): returns}
         self._convert = convert
 
@@ -77,6 +78,11 @@ class Composition:
         """The stages' names."""
         return " | ".join(stage.name for stage in self.stages)
 
+    @property
+    def ahead(self) -> int:
+        """As `Predictor.ahead`: what the stage that looks furthest wants."""
+        return max(stage.ahead for stage in self.stages)
+
     def __call__(self, inputs: Any) -> Any:
         """As `Predictor.__call__`."""
         if isinstance(inputs, list | tuple):
@@ -88,9 +94,10 @@ class Composition:
         return list(self.stream(inputs, batch_size=batch_size))
 
     def stream(self, inputs: Sequence[Any], *, batch_size: int = 64) -> Iterator[Prediction]:
-        """The same, a batch at a time: each stage sees whole batches."""
-        for first in range(0, len(inputs), batch_size):
-            yield from self._batch(inputs[first : first + batch_size], batch_size)
+        """The same, as many at a time as a stage wants to see at once."""
+        size = batch_size * self.ahead
+        for first in range(0, len(inputs), size):
+            yield from self._batch(inputs[first : first + size], batch_size)
 
     def _batch(self, inputs: Sequence[Any], batch_size: int) -> list[Prediction]:
         answers: dict[int, Prediction] = {}

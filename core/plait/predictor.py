@@ -49,6 +49,11 @@ class Predictor:
         """Output ports and their types."""
         return self.artifact.spec.returns
 
+    @property
+    def ahead(self) -> int:
+        """How many batches of inputs are worth handing over at once (`Model.ahead`)."""
+        return self.artifact.model.ahead
+
     def __call__(self, inputs: Any) -> Any:
         """One input gives a `Prediction`; a list or tuple of inputs gives a list of them.
 
@@ -71,7 +76,7 @@ class Predictor:
     def stream(self, inputs: Sequence[Any], *, batch_size: int = 64) -> Iterator[Prediction]:
         """The same, a batch at a time (or as many as the model wants to see at once)."""
         task, problem, model = self.artifact.task, self.artifact.problem, self.artifact.model
-        size = batch_size * model.ahead
+        size = batch_size * self.ahead
         for first in range(0, len(inputs), size):
             answers: list[Prediction | None] = []
             examples = []

@@ -11,6 +11,8 @@ import pytest
 
 from plait.cli.inputs import Input, read_inputs
 from plait.cli.outcome import _sample
+from plait.cli.predict import answers
+from plait.task import Prediction
 from plait_registry import Registry
 
 
@@ -53,3 +55,21 @@ def test_what_to_try_next_is_an_input_that_works() -> None:
         for task in ("recommendation/top-n", "speech/word-recognition", "speech/alignment")
     }
     assert list(tried.values()) == ["USER", "AUDIO", "--input-file INPUTS.jsonl"]
+
+
+def test_answers_come_early_and_then_as_many_at_once_as_the_model_wants() -> None:
+    handed: list[int] = []
+
+    def predict(values: list[int], *, batch_size: int) -> list[Prediction]:
+        handed.append(len(values))
+        return [Prediction(prediction=-value) for value in values]
+
+    predictor: Any = SimpleNamespace(predict=predict, ahead=4)
+    inputs = [Input(shown=str(number), value=number) for number in range(20)]
+    inputs[3] = Input(shown="3", error="broken")
+    found = list(answers(predictor, inputs, batch_size=2))
+    assert [(given.shown, answer.prediction) for given, answer in found if given.error is None] == [
+        (str(number), -number) for number in range(20) if number != 3
+    ]
+    assert found[3][1].error == "broken"
+    assert handed == [2, 3, 8, 6]  # of 2, 4, 8 and 6, without the broken one

@@ -27,6 +27,7 @@ class Stage:
         self.name, self.accepts, self.returns, self.answer = name, accepts, returns, answer
         self.optional: tuple[str, ...] = ()
         self.batches: list[int] = []
+        self.ahead = 1
 
     def stream(self, inputs: Sequence[Mapping[str, Any]], *, batch_size: int = 64) -> Iterator[Prediction]:
         self.batches.append(len(inputs))
@@ -174,6 +175,9 @@ def test_stages_see_whole_batches(asr: Stage, tagger: Stage) -> None:
     answers = (asr | tagger).predict([f"WORD{index}" for index in range(10)], batch_size=4)
     assert len(answers) == 10
     assert asr.batches == tagger.batches == [4, 4, 2]
+    tagger.ahead = 2  # it sorts eight by length
+    assert len((asr | tagger).predict([f"WORD{index}" for index in range(10)], batch_size=4)) == 10
+    assert asr.batches[3:] == tagger.batches[3:] == [8, 2]
 
 
 def test_an_input_that_fails_keeps_its_place_and_its_error(asr: Stage, tagger: Stage) -> None:

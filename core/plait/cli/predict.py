@@ -111,11 +111,13 @@ def predict(
 def answers(
     predictor: Predictor | Composition, inputs: Iterable[Input], *, batch_size: int
 ) -> Iterator[tuple[Input, Prediction]]:
-    """An answer for each input, in order, a batch at a time, so that memory holds one batch."""
+    """An answer for each input, in order. Memory holds what the model wants to see at once to sort it by length: one
+    batch at first, for an early answer, then twice as much each time, up to `Predictor.ahead` batches."""
     from plait.task import Prediction
 
-    source = iter(inputs)
-    while batch := list(islice(source, batch_size)):
+    source, at_once = iter(inputs), 1
+    while batch := list(islice(source, batch_size * at_once)):
+        at_once = min(2 * at_once, predictor.ahead)
         good = [each.value for each in batch if each.error is None]
         found = iter(predictor.predict(good, batch_size=batch_size))
         for each in batch:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from plait import libraries
 from plait.errors import DataError, RecipeError
-from plait_speech.networks.wav2vec2 import Wav2Vec2, Wav2Vec2Options, _transformers
+from plait_speech.networks.wav2vec2 import Wav2Vec2, Wav2Vec2Options
 from plait_speech.strings import synthetic_strings
 
 STRINGS = synthetic_strings()["train"][:3]
@@ -31,7 +32,7 @@ def make(**options: Any) -> Wav2Vec2:
 def transformers() -> Any:
     pytest.importorskip("tokenizers", reason="transformers is optional")
     try:
-        return _transformers()
+        return libraries.transformers()
     except RecipeError as error:
         pytest.skip(str(error))
 

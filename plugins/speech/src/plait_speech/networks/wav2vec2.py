@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -16,6 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from plait.errors import RecipeError
+from plait.libraries import transformers
 from plait.model import Processor
 from plait.options import PATH, ModelOptions
 from plait.task import Problem, Split
@@ -135,31 +134,6 @@ class Wav2Vec2(CtcRecognizer):
         return found
 
 
-def _transformers() -> Any:
-    """The package, also beside a torchaudio that this torch cannot be used with.
-
-    Raises:
-        RecipeError: it is not installed, or cannot be imported.
-    """
-    try:
-        import torchaudio  # noqa: F401  # transformers 5 does so wherever it finds one
-    except ImportError:
-        pass  # absent: nothing to import
-    except (OSError, RuntimeError):  # built for another CUDA or torch, as 2.11 is beside torch 2.15
-        sys.modules["torchaudio"] = None  # type: ignore[assignment]  # Python's own sign for: not to be found
-    try:
-        import transformers
-        from transformers import HubertModel, Wav2Vec2Model, WavLMModel  # noqa: F401  # the lazy package fails late
-    except ImportError as error:
-        installed = importlib.util.find_spec("transformers") is not None
-        raise RecipeError(
-            f"speech/wav2vec2 needs transformers, which {'fails to import' if installed else 'is not installed'}: "
-            f"{str(error).splitlines()[0]}",
-            hint="pip install -U 'plait-speech[transformers]'",
-        ) from error
-    return transformers
-
-
 def _config(options: Wav2Vec2Options) -> dict[str, Any]:
     """The config.json of an encoder of the sizes asked for."""
     if options.width % options.heads:
@@ -178,7 +152,7 @@ def _config(options: Wav2Vec2Options) -> dict[str, Any]:
 
 def _encoder(described: Mapping[str, Any]) -> Any:
     """A transformers model of a config.json, newly initialised."""
-    transformers = _transformers()
+    library = transformers()
     kind = described.get("model_type")
     if kind not in KINDS or described.get("add_adapter"):
         raise RecipeError(
@@ -187,8 +161,8 @@ def _encoder(described: Mapping[str, Any]) -> Any:
         )
     off = {"layerdrop": 0.0, "mask_time_prob": 0.0, "mask_feature_prob": 0.0, "apply_spec_augment": False}
     values = {key: value for key, value in described.items() if key not in ("model_type", "auto_map")}
-    config = transformers.AutoConfig.for_model(kind, **{**values, **off})
-    return transformers.AutoModel.from_config(config, trust_remote_code=False)
+    config = library.AutoConfig.for_model(kind, **{**values, **off})
+    return library.AutoModel.from_config(config, trust_remote_code=False)
 
 
 def _renamed(weights: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
