@@ -112,7 +112,9 @@ def _write_model(
         from plait.model import NeuralModel
 
         if engine is not None and engine.sharded and isinstance(model, NeuralModel):
-            stream_tensors(weights or engine.full_state_dict(), temporary / "model.safetensors")
+            found = weights or engine.full_state_dict()
+            named = ((model.name_in_file(name), tensor) for name, tensor in found)
+            stream_tensors(named, temporary / "model.safetensors")
             model.save_assets(temporary)
         else:
             model.save(temporary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +11,16 @@ from typing import Any
 
 from plait.artifact import save_model
 from plait.config import Recipe
-from plait.fitting import create_run
 from plait.model import NeuralModel
 from plait.preparing import create_model, make_engine, read_splits
 from plait.randomness import set_seed
 from plait.recordings import write_recordings
-from plait.run import Run, check_free, locked, new_directory
+from plait.run import Run, check_free, create_run, locked, new_directory
 from plait.task import Prediction, Task
 from plait.training.judge import judge
 from plait_registry.registry import Registry
+
+logger = logging.getLogger("plait")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,9 @@ def demonstrate(recipe: Recipe, registry: Registry, *, resume: bool = False, mos
     task: Task = recipe.task_type(options=recipe.data, seed=recipe.seed)
     splits, source = read_splits(task, recipe, registry)
     problem = json.loads(json.dumps(task.problem(splits)))
-    engine = make_engine(recipe, registry)
+    engine = make_engine(recipe, registry, alone=True)
+    if recipe.engine.processes > 1:
+        logger.warning("engine.processes=%d: a model that only predicts answers in one", recipe.engine.processes)
     model = create_model(recipe, problem, splits, engine, None)
     if isinstance(model, NeuralModel):
         engine.setup(model, None, clip=None, average=None)

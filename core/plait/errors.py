@@ -42,6 +42,12 @@ class EngineError(PlaitError):
     """The device, precision or number of processes asked for is not to be had here."""
 
 
+class LostRankError(EngineError):
+    """One of several processes stopped answering, or keeps the others waiting; a restart may mend it."""
+
+    exit_code = 1  # as where it is killed: nothing that the user gave was wrong
+
+
 class CompositionError(PlaitError):
     """Predictors whose ports do not fit."""
 
@@ -70,6 +76,7 @@ __all__ = [
     "InputError",
     "IntegrityError",
     "Interrupted",
+    "LostRankError",
     "NonFiniteError",
     "PlaitError",
     "PluginError",

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,11 +27,11 @@ from plait.preparing import Prepared, make_engine, refuse_mixtures
 from plait.randomness import set_seed
 from plait.records import read_history, save_predictions
 from plait.report import write_report
-from plait.run import Run, check_free, locked, new_directory, versions
+from plait.run import Run, check_free, create_run, locked, new_directory, status_kept
 from plait.sealed import storage
 from plait.signals import StopSignals
 from plait.task import Problem, Splits, Task
-from plait.trainer import Fit, Outcome, StopRequested
+from plait.trainer import Events, Fit, Outcome, StopRequested, Trainer
 from plait.training.judge import forward_size, judge
 from plait_registry.registry import Registry
 from plait_registry.targets import describe
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("plait")
 
-_REASONS = (None, "time", "signal")
-"""Why a fit stops early, weakest first."""
+_REASONS = (None, "time", "signal", "save")
+"""Why a fit stops early, weakest first; "save": a checkpoint that was written meanwhile has failed, which is raised."""
 
 
 def fit_recipe(
@@ -106,7 +106,7 @@ def _fit_on(
         run = Run.open(path)
         run.writes = first
         on_first(engine, lambda: held.enter_context(log_file(path / "log.txt")))
-        held.enter_context(_status_kept(run))
+        held.enter_context(status_kept(run))
         _Fitting(recipe, registry, run, prepared, display if first else None, signals).carry_out()
     return run
 
@@ -115,42 +115,6 @@ def _reopened(path: Path, recipe: Recipe) -> Run:
     run = Run.open(path)
     recipe.refuse_changes(run.recipe())
     return run
-
-
-def create_run(path: Path, recipe: Recipe, registry: Registry) -> Run:
-    """A new run directory that says what made it."""
-    entries = {each.distribution: each for each in (recipe.task, recipe.model)}
-    info = {
-        "task": recipe.task.name,
-        "model": recipe.model_options.name,
-        "seed": recipe.seed,
-        "versions": versions({name: each.version for name, each in entries.items()}),
-        "plugins": [
-            {"name": each.plugin, "distribution": each.distribution, "version": each.version}
-            for each in entries.values()
-        ],
-    }
-    return Run.create(path, recipe.portable(registry), info)
-
-
-@contextlib.contextmanager
-def _status_kept(run: Run) -> Iterator[None]:
-    """However the block ends, run.json says so."""
-    command = f"plait train --out {shlex.quote(str(run.path))} --resume"
-    for stale in ("error", "resume"):  # of an earlier attempt
-        run.info.pop(stale, None)
-    run.update(status="running")
-    try:
-        yield
-    except (Interrupted, KeyboardInterrupt):
-        run.update(status="interrupted", resume=command)
-        raise
-    except BaseException as error:
-        logger.info("%s: %s", type(error).__name__, error)
-        # a full disk may refuse this too; the first error is what the user must see
-        with contextlib.suppress(StorageError):
-            run.update(status="failed", error=f"{type(error).__name__}: {error}", resume=command)
-        raise
 
 
 class _Fitting:
@@ -171,6 +135,7 @@ class _Fitting:
         self._prepared = prepared
         self._first = prepared.engine.rank == 0
         self._begun = time.monotonic()
+        self._checkpoints: Checkpoints | None = None
 
     def carry_out(self) -> None:
         made, run = self._prepared, self._run
@@ -223,12 +188,9 @@ class _Fitting:
     def _fit(
         self, task: Task, model: Model, problem: Problem, splits: Splits, engine: Engine, listeners: Listeners | Nobody
     ) -> Outcome | None:
-        recipe, run = self._recipe, self._run
+        recipe = self._recipe
         listeners.fit_started(recipe.as_json())
-        checkpoints = Checkpoints(
-            run.path / "checkpoints", engine=engine, keep_last=recipe.trainer.keep_last, warn=logger.warning
-        )
-        checkpoints.clear_leftovers()
+        checkpoints = self._open_checkpoints("checkpoints", listeners)
         valid = splits.valid
         if splits.train is None or not len(splits.train):
             assert isinstance(model, NeuralModel)  # only the gradient trainer has epochs=0
@@ -243,21 +205,50 @@ class _Fitting:
             )  # fmt: skip
 
         assert recipe.trainer_type is not None
-        return recipe.trainer_type(recipe.trainer).fit(
+        return self._fitted(
+            recipe.trainer_type(recipe.trainer),
             Fit(
                 model=model, engine=engine, train=splits.train, seed=recipe.seed,
                 evaluate=evaluate if valid is not None and len(valid) else None,
                 primary=recipe.task_spec.primary_metric, checkpoints=checkpoints, events=listeners,
                 stop=self._reason,
-            )
+            ),
         )  # fmt: skip
 
+    def _open_checkpoints(self, folder: str, events: Events) -> Checkpoints:
+        trainer = self._recipe.trainer
+        self._checkpoints = Checkpoints(
+            self._run.path / folder, engine=self._prepared.engine, keep_last=trainer.keep_last,
+            background=trainer.save_in_background, warn=logger.warning, saved=events.saved,
+        )  # fmt: skip
+        self._checkpoints.clear_leftovers()
+        return self._checkpoints
+
+    def _fitted(self, trainer: Trainer, fit: Fit) -> Outcome:
+        """Fit; the last checkpoint is on disk after it."""
+        try:
+            outcome = trainer.fit(fit)
+        except BaseException:
+            fit.checkpoints.close()
+            raise
+        fit.checkpoints.settle()
+        return outcome
+
     def _reason(self) -> str | None:
-        """Why to stop, the same on every rank: signals and clocks arrive at different moments. Collective."""
+        """Why to stop, the same on every rank: signals and clocks arrive at different moments. Collective.
+
+        Raises:
+            StorageError: a checkpoint could not be written in the background.
+        """
         engine, own = self._prepared.engine, self._signals.reason()
-        if engine.world_size == 1:
-            return own
-        return _REASONS[int(engine.reduce(float(_REASONS.index(own)), "max"))]
+        if self._checkpoints is not None and self._checkpoints.poll():
+            own = "save"
+        if engine.world_size > 1:
+            own = _REASONS[int(engine.reduce(float(_REASONS.index(own)), "max"))]
+        if own == "save":
+            assert self._checkpoints is not None
+            self._checkpoints.settle()
+        return own
 
     def _signalled(self) -> str | None:
         # the time limit ends a fit, not what comes after it
@@ -313,6 +304,7 @@ class _Fitting:
         )  # fmt: skip
         judge_split("test")
         baselines = self._baselines(task, problem, splits) if recipe.output.baselines else {}
+        engine.barrier()  # without the limit of a step: rank 0 has fitted the baselines alone
         seconds = round(run.info.get("seconds", 0.0) + time.monotonic() - self._begun, 3)
         stopped = outcome is not None and outcome.reason == "time"
         status = "stopped" if stopped else "finished"
@@ -340,21 +332,20 @@ class _Fitting:
         Raises:
             StopRequested: a signal came; what was done is in a checkpoint.
         """
-        recipe, run = self._recipe, self._run
+        recipe = self._recipe
         if splits.refit is None or not isinstance(model, IterativeModel):
             return False
-        checkpoints = Checkpoints(
-            run.path / "checkpoints" / "refit", engine=engine, keep_last=recipe.trainer.keep_last, warn=logger.warning
-        )
-        checkpoints.clear_leftovers()
+        events = Unheard() if self._first else Nobody()
+        checkpoints = self._open_checkpoints("checkpoints/refit", events)
         assert recipe.trainer_type is not None
         steps = {"iterations": outcome.best_step or outcome.steps}
         known = {name: value for name, value in steps.items() if name in type(recipe.trainer).model_fields}
-        again = recipe.trainer_type(recipe.trainer.model_copy(update={**known, "max_time": None})).fit(
+        again = self._fitted(
+            recipe.trainer_type(recipe.trainer.model_copy(update={**known, "max_time": None})),
             Fit(
                 model=model, engine=engine, train=splits.refit, seed=recipe.seed, evaluate=None, primary=None,
-                checkpoints=checkpoints, events=Unheard() if self._first else Nobody(), stop=self._signalled,
-            )
+                checkpoints=checkpoints, events=events, stop=self._signalled,
+            ),
         )  # fmt: skip
         if again.reason == "signal":
             raise StopRequested

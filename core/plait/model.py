@@ -18,7 +18,7 @@ from plait.live import Live
 from plait.options import ModelOptions
 from plait.randomness import seeded
 from plait.task import Problem, Split
-from plait.weights import load_tensors, save_tensors
+from plait.weights import FORMAT, load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from plait.engine.base import Engine
@@ -277,8 +277,14 @@ class NeuralModel(Model, nn.Module):
         return [group for group in groups if group.parameters]
 
     def save(self, directory: Path) -> None:
-        save_tensors(self.state_dict(), directory / "model.safetensors")
+        named = {self.name_in_file(name): tensor for name, tensor in self.state_dict().items()}
+        save_tensors(named, directory / "model.safetensors", FORMAT)
         self.save_assets(directory)
+
+    def name_in_file(self, name: str) -> str:
+        """What a tensor of the state is called in `model.safetensors`, also where an engine writes it; `load` of a
+        model that calls them otherwise than itself knows them so."""
+        return name
 
     def save_assets(self, directory: Path) -> None:
         """Write what is not a weight; an engine writes sharded weights itself."""

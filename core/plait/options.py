@@ -62,6 +62,8 @@ class TrainerOptions(Options):
     """Steps (iterations) between checkpoints; None: at every evaluation."""
     keep_last: int = Field(default=2, ge=2, json_schema_extra=RESUME)
     """Checkpoints to keep beside the best one; at least two, so that a damaged one has a predecessor."""
+    save_in_background: bool = Field(default=False, json_schema_extra=RESUME)
+    """Write checkpoints while training goes on, from a copy of the state in memory; the next one waits for the last."""
     evaluate_every: int | None = Field(default=None, ge=1)
     """Steps (iterations) between evaluations on `valid`; None: at the end of every epoch."""
     patience: int | None = Field(default=None, ge=1)
@@ -97,11 +99,17 @@ class EngineOptions(Options):
     sync_batch_norm: bool = False
     """Batch norm over the examples of all processes (CUDA only); else each process normalises its own share."""
     timeout: float = Field(default=600.0, gt=0, json_schema_extra=RESUME)
-    """Seconds that one process waits for the others inside a step before the run ends."""
+    """Seconds that a process may be silent, do nothing, or make the others wait inside a step, before the run ends. One
+    that works outside a step (reads, fits a tokenizer, evaluates, saves) has no limit."""
     max_restarts: int = Field(default=0, ge=0, json_schema_extra=RESUME)
     """How often a run whose process died is started again from its last good checkpoint; `--max-restarts`."""
     config: dict[str, JsonValue] = Field(default_factory=dict, json_schema_extra=RESUME)
     """Further settings of DeepSpeed's own JSON, as its documentation has them; checked at every depth."""
+    fused: bool | Literal["auto"] = "auto"
+    """Make the update of adamw, adam or sgd by one kernel; auto: on CUDA. On the CPU adamw's is six times as fast, and
+    rounds otherwise."""
+    peak_tflops: float | None = Field(default=None, gt=0, json_schema_extra=RESUME)
+    """What a process's device is made for, where its name is not known: the logged utilisation is a part of it."""
     compile: bool = False
     """Compile the model with torch.compile: slow to start, then faster at larger batches."""
     channels_last: bool | Literal["auto"] = "auto"

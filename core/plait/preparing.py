@@ -164,5 +164,5 @@ def create_model(recipe: Recipe, problem: Problem, splits: Splits, engine: Engin
     with together(engine):
         if fitted is None:
             fitted = kind.ProcessorType.from_json(state)
-        built = kind.build(options=options, problem=problem, processor=fitted, seed=seed)
+        built = engine.create(lambda: kind.build(options=options, problem=problem, processor=fitted, seed=seed))
     return built  # noqa: RET504  # as above

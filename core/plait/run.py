@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import math
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import yaml
 
-from plait.errors import PlaitError, RunError, did_you_mean
+from plait.errors import Interrupted, PlaitError, RunError, StorageError, did_you_mean
 from plait.sealed import storage, write_text
+
+if TYPE_CHECKING:
+    from plait.config import Recipe
+    from plait_registry.registry import Registry
+
+logger = logging.getLogger("plait")
 
 SCHEMA = 1
 """The version of the run directory's layout. A change that old code cannot read raises it and adds a migration."""
@@ -137,6 +145,22 @@ class Run:
             write_text(self.path / "run.json", text + "\n")
 
 
+def create_run(path: Path, recipe: Recipe, registry: Registry) -> Run:
+    """A new run directory that says what made it."""
+    entries = {each.distribution: each for each in (recipe.task, recipe.model)}
+    info = {
+        "task": recipe.task.name,
+        "model": recipe.model_options.name,
+        "seed": recipe.seed,
+        "versions": versions({name: each.version for name, each in entries.items()}),
+        "plugins": [
+            {"name": each.plugin, "distribution": each.distribution, "version": each.version}
+            for each in entries.values()
+        ],
+    }
+    return Run.create(path, recipe.portable(registry), info)
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold a run directory's lock; the system gives it back when the process dies.
@@ -159,6 +183,26 @@ def locked(path: Path) -> Iterator[None]:
             yield
         finally:
             _HELD.discard(key)
+
+
+@contextmanager
+def status_kept(run: Run) -> Iterator[None]:
+    """However the block ends, run.json says so."""
+    command = f"plait train --out {shlex.quote(str(run.path))} --resume"
+    for stale in ("error", "resume"):  # of an earlier attempt
+        run.info.pop(stale, None)
+    run.update(status="running")
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt):
+        run.update(status="interrupted", resume=command)
+        raise
+    except BaseException as error:
+        logger.info("%s: %s", type(error).__name__, error)
+        # a full disk may refuse this too; the first error is what the user must see
+        with suppress(StorageError):
+            run.update(status="failed", error=f"{type(error).__name__}: {error}", resume=command)
+        raise
 
 
 _HELD: set[Path] = set()

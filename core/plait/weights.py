@@ -13,6 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from plait.errors import DataError, IntegrityError, did_you_mean
 
+FORMAT = {"format": "pt"}
+"""Metadata that `transformers` asks of a file before it reads it."""
+
 
 def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write tensors to one safetensors file; those that share storage (tied weights) are written once and named."""
@@ -26,7 +29,8 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapp
             continue
         first[key] = name
         unique[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-    save_file(unique, path, metadata={**(metadata or {}), **{f"tied:{name}": other for name, other in tied.items()}})
+    described = {**(metadata or {}), **{f"tied:{name}": other for name, other in tied.items()}}
+    save_file(unique, path, metadata=described or None)  # of no tensors and {} safetensors writes what is no JSON
     _settle_header(path)
 
 
@@ -58,7 +62,7 @@ def stream_tensors(tensors: Iterable[tuple[str, torch.Tensor]], path: Path, *, l
     def write() -> None:
         nonlocal pending, held
         file = path.with_name(f".{path.stem}-{len(files) + 1:05d}{path.suffix}")
-        save_tensors(pending, file)
+        save_tensors(pending, file, FORMAT)
         files.append((file, list(pending)))
         pending, held = {}, 0
 

@@ -29,7 +29,6 @@ import numpy as np
 
 from tests.benchmarks.commands import run
 
-NETWORKS = {"resnet18": "timm/resnet18", "vit-tiny": "timm/vit_tiny_patch16_224"}
 WARM_UP = 4  # steps that do not count
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -75,7 +74,7 @@ def compare(
 
     Args:
         trainer: "module:function", a `loops.Trainer`.
-        network: a key of `NETWORKS`.
+        network: a key of `workloads.WORKS`.
         clip: the largest norm of the gradient, for all.
         hand: "module:function", the loop beside which the trainer is put.
 
@@ -121,18 +120,17 @@ def compare_here(trainer: str, network: str, *, rounds: int, steps: int, clip: f
     """`compare`, in this process."""
     import torch
 
-    from tests.benchmarks.loops import Work
+    from tests.benchmarks.workloads import make
 
     def found(target: str) -> Any:
         module, name = target.split(":")
         return getattr(import_module(module), name)
 
     torch.set_num_threads(1)
-    work = Work.make(network, steps=WARM_UP + rounds * steps, clip=clip)
-    own, layout = work.network_and_layout()
-    other, _ = work.network_and_layout()
+    work = make(network, steps=WARM_UP + rounds * steps, clip=clip)
+    own, other = work.bare(), work.bare()
     by_hand = found(hand)
-    turns = Turns(by_hand(own, layout, work), by_hand(other, layout, work))
+    turns = Turns(by_hand(own, work), by_hand(other, work))
     with tempfile.TemporaryDirectory() as folder:
         trained = found(trainer)(work, Path(folder), turns.after_step)
     theirs, once, again = (np.array(each[WARM_UP:]).reshape(rounds, steps).sum(1) for each in turns.cpu)

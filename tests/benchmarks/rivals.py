@@ -1,8 +1,9 @@
-"""What does the same step cost in Lightning and in the Hugging Face Trainer?
+"""What does the same step cost in Lightning, in Accelerate and in the Hugging Face Trainer?
 
-Both get what their manuals would have a user write for data in memory: a module or a model with a loss, a data loader
-without processes, no progress bar, no checkpoints, the loss logged as TensorBoard events every 10 steps. They shuffle
-in their own order, so their weights differ from those of the hand-written loop.
+Fabric and Accelerate wrap the hand-written loop, and take the same batches from memory as it does. The two
+trainers get what their manuals would have a user write for data in memory: a module or a model with a loss, a data
+loader without processes, no progress bar, no checkpoints, the loss logged as TensorBoard events every 10 steps. They
+shuffle in their own order, so their weights differ from those of the hand-written loop.
 """
 
 from __future__ import annotations
@@ -14,48 +15,61 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from tests.benchmarks.loops import BATCH, LOG_EVERY, MEAN, RATE, STD, AfterStep, Work
+from tests.benchmarks.loops import LOG_EVERY, RATE, AfterStep, in_order
+from tests.benchmarks.workloads import Work
 
 
-class Prepared(torch.nn.Module):
-    """A network on raw pixels, with the preprocessing of the hand-written loop and its loss."""
+class Prepared(nn.Module):
+    """A network on what is in memory, with the preprocessing of the hand-written loop and its loss."""
 
     def __init__(self, work: Work) -> None:
         super().__init__()
-        self.network, self._layout = work.network_and_layout()
-        self._mean, self._std = (torch.full((3, 1, 1), value) for value in (MEAN, STD))
+        self.network, self._work = work.bare(), work
 
-    def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        x = pixel_values.float().div_(255).sub_(self._mean).div_(self._std).contiguous(memory_format=self._layout)
-        logits = self.network(x)
+    def forward(self, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        logits = self._work.logits(self.network, inputs)
         return {"loss": F.cross_entropy(logits, labels), "logits": logits}
 
 
-def by_fabric(work: Work, folder: Path, after_step: AfterStep) -> torch.nn.Module:
+def by_fabric(work: Work, folder: Path, after_step: AfterStep) -> nn.Module:
     """Lightning Fabric: the hand-written loop, with its wrappers."""
     import lightning as L
-    from lightning.fabric.loggers import TensorBoardLogger
 
-    fabric = L.Fabric(accelerator="cpu", devices=1, loggers=TensorBoardLogger(str(folder)))
+    fabric = L.Fabric(accelerator="cpu", devices=1)
     prepared = Prepared(work)
     model, optimizer = fabric.setup(prepared, torch.optim.AdamW(prepared.parameters(), RATE, weight_decay=0))
-    loader = fabric.setup_dataloaders(DataLoader(TensorDataset(*work.tensors()), batch_size=BATCH, shuffle=True))
-    for step, (pixels, labels) in enumerate(loader, start=1):
-        loss = model(pixels, labels)["loss"]
-        fabric.backward(loss)
+    for inputs, labels in in_order(work):
+        fabric.backward(model(inputs, labels)["loss"])
         if work.clip is not None:
             fabric.clip_gradients(model, optimizer, max_norm=work.clip)
         optimizer.step()
         optimizer.zero_grad()
-        if step % LOG_EVERY == 0:
-            fabric.log("loss", loss.item(), step=step)
         after_step()
     return prepared.network
 
 
-def by_lightning(work: Work, folder: Path, after_step: AfterStep) -> torch.nn.Module:
+def by_accelerate(work: Work, folder: Path, after_step: AfterStep) -> nn.Module:
+    """Accelerate: the hand-written loop, with its wrappers."""
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=True)
+    prepared = Prepared(work)
+    rule = torch.optim.AdamW(prepared.parameters(), RATE, weight_decay=0)
+    model, optimizer = accelerator.prepare(prepared, rule)
+    for inputs, labels in in_order(work):
+        accelerator.backward(model(inputs, labels)["loss"])
+        if work.clip is not None:
+            accelerator.clip_grad_norm_(model.parameters(), work.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        after_step()
+    return prepared.network
+
+
+def by_lightning(work: Work, folder: Path, after_step: AfterStep) -> nn.Module:
     """Lightning's Trainer."""
     import lightning as L
     from lightning.pytorch.loggers import TensorBoardLogger
@@ -65,8 +79,8 @@ def by_lightning(work: Work, folder: Path, after_step: AfterStep) -> torch.nn.Mo
             super().__init__()
             self.prepared = Prepared(work)
 
-        def training_step(self, batch: Any, index: int) -> torch.Tensor:
-            loss: torch.Tensor = self.prepared(*batch)["loss"]
+        def training_step(self, batch: Any, index: int) -> Tensor:
+            loss: Tensor = self.prepared(*batch)["loss"]
             self.log("loss", loss)
             return loss
 
@@ -87,30 +101,34 @@ def by_lightning(work: Work, folder: Path, after_step: AfterStep) -> torch.nn.Mo
             log_every_n_steps=LOG_EVERY, gradient_clip_val=work.clip, enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False,
         )  # fmt: skip
-        trainer.fit(module, DataLoader(TensorDataset(*work.tensors()), batch_size=BATCH, shuffle=True))
+        trainer.fit(module, DataLoader(TensorDataset(*work.tensors()), batch_size=work.batch, shuffle=True))
     return module.prepared.network
 
 
-def by_hf_trainer(work: Work, folder: Path, after_step: AfterStep) -> torch.nn.Module:
+def by_hf_trainer(work: Work, folder: Path, after_step: AfterStep) -> nn.Module:
     """The Trainer of transformers."""
-    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+    from plait_nlp.architectures.library import transformers
 
-    class Turn(TrainerCallback):
+    library: Any = transformers()  # it imports beside a torchaudio that does not fit this torch
+
+    class Turn(library.TrainerCallback):
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
             after_step()
 
-    def collate(rows: list[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, torch.Tensor]:
-        return {"pixel_values": torch.stack([row[0] for row in rows]), "labels": torch.stack([row[1] for row in rows])}
+    def collate(rows: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+        return {"inputs": torch.stack([row[0] for row in rows]), "labels": torch.stack([row[1] for row in rows])}
 
     model = Prepared(work)
-    arguments = TrainingArguments(
-        output_dir=str(folder), use_cpu=True, num_train_epochs=1, per_device_train_batch_size=BATCH, weight_decay=0.0,
-        optim="adamw_torch", learning_rate=RATE, lr_scheduler_type="constant", max_grad_norm=work.clip or 0.0,
-        logging_steps=LOG_EVERY, report_to=["tensorboard"], save_strategy="no", disable_tqdm=True,
-        remove_unused_columns=False,
+    arguments = library.TrainingArguments(
+        output_dir=str(folder), use_cpu=True, num_train_epochs=1, per_device_train_batch_size=work.batch,
+        weight_decay=0.0, optim="adamw_torch", learning_rate=RATE, lr_scheduler_type="constant",
+        max_grad_norm=work.clip or 0.0, logging_steps=LOG_EVERY, report_to=["tensorboard"], save_strategy="no",
+        disable_tqdm=True, remove_unused_columns=False,
     )  # fmt: skip
     data = TensorDataset(*work.tensors())
-    trainer = Trainer(model=model, args=arguments, train_dataset=data, data_collator=collate, callbacks=[Turn()])
-    trainer.remove_callback(PrinterCallback)
+    trainer = library.Trainer(
+        model=model, args=arguments, train_dataset=data, data_collator=collate, callbacks=[Turn()]
+    )
+    trainer.remove_callback(library.PrinterCallback)
     trainer.train()
     return model.network

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import pytest
 
 from tests.benchmarks.commands import show
-from tests.benchmarks.comparison import NETWORKS, Comparison, compare
+from tests.benchmarks.comparison import Comparison, compare
 
 pytestmark = pytest.mark.bench
 
-ROUNDS, STEPS = 9, 10
+ROUNDS = {"mlp": (9, 200), "resnet18": (9, 10), "bert-4l": (5, 5)}
+"""Rounds, and steps of each, by network: some seconds of each contender."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +28,27 @@ class Contender:
 
 PLAIT = "tests.benchmarks.loops:by_plait"
 CONTENDERS = {
-    "plait": Contender(PLAIT),
-    "plait, all clip": Contender(PLAIT, clip=1.0),
+    "plait: local engine": Contender("tests.benchmarks.loops:by_engine"),
     "fabric": Contender("tests.benchmarks.rivals:by_fabric", needs="lightning"),
-    "lightning": Contender("tests.benchmarks.rivals:by_lightning", needs="lightning"),
+    "accelerate": Contender("tests.benchmarks.rivals:by_accelerate", needs="accelerate"),
+    "plait: trainer": Contender(PLAIT),
+    "plait: trainer, all clip": Contender(PLAIT, clip=1.0),
+    "lightning trainer": Contender("tests.benchmarks.rivals:by_lightning", needs="lightning"),
     "hf trainer": Contender("tests.benchmarks.rivals:by_hf_trainer", needs="transformers"),
 }
+"""First those that wrap the parts of a hand-written loop, then those that have the loop."""
 COLUMNS = ["", "over by hand", "min to max", "by hand twice", "ms CPU", "by hand", "ms wall", "by hand", "weights"]
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", ROUNDS)
 def test_a_step_costs_what_it_costs_by_hand(network: str) -> None:
-    rows = []
+    rows, (rounds, steps) = [], ROUNDS[network]
     for name, each in CONTENDERS.items():
         if each.needs and importlib.util.find_spec(each.needs) is None:
             rows.append([name, "not installed", *[""] * 7])
             continue
         try:
-            found = compare(each.trainer, network, rounds=ROUNDS, steps=STEPS, clip=each.clip)
+            found = compare(each.trainer, network, rounds=rounds, steps=steps, clip=each.clip)
         except RuntimeError as error:
             if each.needs is None:
                 raise
@@ -52,16 +56,16 @@ def test_a_step_costs_what_it_costs_by_hand(network: str) -> None:
             continue
         rows.append([name, *cells(found)])
         assert found.equal or each.needs
-    show(f"A step of {network}, 64x64, batch 16: {ROUNDS} rounds of {STEPS} steps, 1 thread", COLUMNS, rows)
+    show(f"A step of {network}: {rounds} rounds of {steps} steps, 1 thread", COLUMNS, rows)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", ROUNDS)
 def test_a_step_on_deepspeed_costs_what_it_costs_bare(network: str) -> None:
-    """At stages 0 to 2: stage 3 keeps no whole weights to compare."""
-    rows = []
-    for stage in (0, 1, 2):
+    """Weights are compared at stages 0 to 2; at stage 3 no whole ones are kept."""
+    rows, (rounds, steps) = [], ROUNDS[network]
+    for stage in range(4):
         found = compare(
-            f"tests.benchmarks.sharded:by_plait_{stage}", network, rounds=ROUNDS, steps=STEPS,
+            f"tests.benchmarks.sharded:by_plait_{stage}", network, rounds=rounds, steps=steps,
             hand=f"tests.benchmarks.sharded:by_hand_{stage}",
         )  # fmt: skip
         rows.append([f"plait, ZeRO {stage}", *cells(found)])

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from plait.model import Batch, Key, Processor
 from plait.task import examples_at, select
@@ -73,6 +75,35 @@ def test_a_rank_without_a_share_of_the_last_batch_borrows_what_its_layers_can_tr
     *_, last = training_batches(Column(np.arange(9)), Stack(), order, start=0, workers=0, pin_memory=False)
     assert [(batch.size, batch.count) for batch in last] == [(1, 0)]
     assert last[0]["value"].tolist() == [order.permutation(0)[-1]]
+
+
+@given(
+    examples=st.integers(1, 60),
+    batch_size=st.integers(4, 20),
+    micro=st.none() | st.integers(1, 7),
+    seed=st.integers(0, 9),
+)
+def test_any_number_of_processes_visits_the_same_units_in_the_same_order(
+    examples: int, batch_size: int, micro: int | None, seed: int
+) -> None:
+    """Whatever units are, windows or packed blocks, they can be indexed, and their order knows no rank: a run can go on
+    with another number of processes from any step."""
+    for world_size in (1, 2, 3, 4):
+        ranks = [
+            Order(
+                examples=examples, epochs=2, batch_size=batch_size, micro_batch_size=micro, seed=seed, rank=rank,
+                world_size=world_size,
+            )
+            for rank in range(world_size)
+        ]  # fmt: skip
+        start = ranks[0].steps_per_epoch // 2
+        visited = [
+            [index for plans in step for plan in plans if not plan.borrowed for index in plan.indices]
+            for step in zip(*(order.steps(start) for order in ranks), strict=True)
+        ]
+        whole = [*ranks[0].permutation(0).tolist()], [*ranks[0].permutation(1).tolist()]
+        cut = [part[first : first + batch_size] for part in whole for first in range(0, examples, batch_size)]
+        assert visited == cut[start:]
 
 
 def test_the_pace_counts_examples_and_terms_where_they_differ() -> None:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-import random
-import re
-import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -16,10 +12,12 @@ import pytest
 import torch
 
 import plait
+from plait.engine.launch import JOB, Job, _handing_out
 from plait.engine.world import World, first_host
-from plait.errors import DataError, EngineError, NonFiniteError, RecipeError
-from tests.core.launch_cases import AWKWARD, fit
+from plait.errors import DataError, EngineError, LostRankError, NonFiniteError, RecipeError, StorageError
+from tests.core.launch_cases import fit
 from tests.core.test_gradient import assert_equal, history, weights
+from tests.processes import ROOT
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="DeepSpeed is for Linux")
 
@@ -65,6 +63,7 @@ def toys() -> tuple[type, ...]:
     return Points, Trouble
 
 
+@pytest.mark.slow
 def test_an_exception_of_one_rank_ends_the_run_with_its_traceback_once(tmp_path: Path) -> None:
     begun = time.monotonic()
     with pytest.raises(EngineError, match=r"rank 1 failed: ValueError: a fault of rank 1 only") as raised:
@@ -75,10 +74,91 @@ def test_an_exception_of_one_rank_ends_the_run_with_its_traceback_once(tmp_path:
     assert "a fault of rank 1 only" in (tmp_path / "run" / "logs" / "rank-1.txt").read_text()
 
 
+PROGRAM = """
+import plait
+from tests.core.launch_cases import QUIET, Points, Trouble, points
+
+run = plait.train(
+    Points, {"name": "toy/trouble"}, points(), out="run", engine={"processes": 2, "device": "cpu"}, output=QUIET,
+    trainer={"epochs": 1}, registry=plait.registry(Points, Trouble),
+)
+print(run.status, run.info["processes"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["script", "notebook"])
+def test_a_script_and_a_notebook_train_in_two_processes(how: str, tmp_path: Path) -> None:
+    """A script has no guard around its own code, and may lie anywhere; a notebook's program has no file at all."""
+    (tmp_path / "folder").mkdir()
+    script = tmp_path / "folder" / "script.py"
+    script.write_text(PROGRAM)
+    given = {"PYTHONPATH": str(ROOT), **os.environ}
+    command, text = ([sys.executable, str(script)], "") if how == "script" else ([sys.executable, "-"], PROGRAM)
+    ended = subprocess.run(command, input=text, cwd=tmp_path, env=given, capture_output=True, text=True, check=False)
+    assert ended.stdout == "finished 2\n", ended.stderr
+
+
+def test_examples_that_other_processes_cannot_make_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    own = type("Own", (), {"__module__": "__main__"})
+    monkeypatch.setattr(sys.modules["__main__"], "Own", own, raising=False)  # a class of the program or notebook itself
+    with _handing_out(Job({}, (), [own()], resume=False)) as place:
+        command = [sys.executable, "-c", "from plait.engine.launch import fetch; fetch()"]
+        ended = subprocess.run(command, env={**os.environ, JOB: place}, capture_output=True, text=True, check=False)
+    assert "DataError: other processes cannot make the examples that the program gave" in ended.stderr
+    assert "'Own'" in ended.stderr
+    with pytest.raises(DataError, match="other processes cannot be given these data"):
+        fit(tmp_path / "run", data=[lambda: 1])
+
+
 @pytest.mark.slow
 def test_a_killed_rank_is_named(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"rank 1 was killed by signal 9 \(SIGKILL"):
         fit(tmp_path / "run", trouble="kill")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        ("stop", r"rank 1 \(localhost\) was not heard of for 10 s"),
+        ("hang", r"rank 1 \(localhost\) has done nothing for 10 s, in .*launch_cases\.py:\d+ in forward"),
+        ("busy", r"a step has waited 10 s for rank 1 \(localhost\), in .*launch_cases\.py:\d+ in forward"),
+        ("read", r"rank 0 \(localhost\) has done nothing for 10 s, in .*launch_cases\.py:\d+ in fit_processor"),
+    ],
+)
+def test_a_rank_that_hangs_is_named_and_ends_the_run(trouble: str, said: str, tmp_path: Path) -> None:
+    begun = time.monotonic()
+    with pytest.raises(LostRankError, match=said) as raised:
+        fit(tmp_path / "run", trouble=trouble, engine={"timeout": 10})
+    assert raised.value.exit_code == 1
+    assert time.monotonic() - begun < 90  # start-up and the timeout, on a busy machine
+    if trouble != "read":
+        run = plait.Run.open(tmp_path / "run")
+        assert (run.status, run.info["resume"]) == ("failed", f"plait train --out {run.path} --resume")
+
+
+@pytest.mark.slow
+def test_a_rank_that_hangs_is_started_again(tmp_path: Path) -> None:
+    run = fit(tmp_path / "run", trouble="stop", engine={"timeout": 10, "max_restarts": 1}, save_every=1)
+    assert run.status == "finished"
+
+
+@pytest.mark.slow
+def test_a_rank_that_works_for_longer_than_the_timeout_is_waited_for(tmp_path: Path) -> None:
+    assert fit(tmp_path / "run", trouble="long", engine={"timeout": 10}).status == "finished"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("background", [False, True])
+def test_a_disk_that_is_full_on_one_rank_only_ends_all_with_its_checkpoint_before(
+    background: bool, tmp_path: Path
+) -> None:
+    with pytest.raises(StorageError, match=r"step-\d+: rank 1 could not write its part, [\d,]+ bytes: the file would"):
+        fit(tmp_path / "run", trouble="full", save_every=2, save_in_background=background)
+    run = plait.Run.open(tmp_path / "run")
+    assert run.status == "failed"
+    assert [each.name for each in (run.path / "checkpoints").iterdir()] == ["step-00000002"]
 
 
 @pytest.mark.slow
@@ -105,87 +185,6 @@ def test_what_cannot_run_is_refused_before_any_process_starts(tmp_path: Path) ->
         fit(tmp_path / "run", engine={"config": {"zero_optimization": {"reduce_scater": False}}})
     assert "reduce_scatter" in str(raised.value.hint)
     assert not (tmp_path / "run").exists()
-
-
-PROGRAM = """
-import sys
-from pathlib import Path
-from plait.errors import Interrupted
-from tests.core.launch_cases import AWKWARD, fit
-
-try:
-    fit(Path(sys.argv[1]), **AWKWARD)
-except Interrupted as error:
-    print(error, file=sys.stderr)
-    sys.exit(error.exit_code)
-"""
-
-
-def start(out: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", PROGRAM, str(out)]
-    with out.with_suffix(".stderr").open("w") as stderr:
-        return subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=stderr)
-
-
-def until(condition: object, process: subprocess.Popen[bytes]) -> None:
-    """Wait until a file exists, or the process ends."""
-    assert callable(condition)
-    while not condition() and process.poll() is None:
-        try:
-            process.wait(timeout=0.05)
-        except subprocess.TimeoutExpired:
-            continue
-
-
-def kill_one(logs: Path, drawn: random.Random, stop: threading.Event, killed: list[int], kills: int) -> None:
-    """SIGKILL a random rank at random moments, until there were enough kills."""
-    while not stop.wait(drawn.uniform(2.0, 9.0)) and len(killed) < kills:
-        found = [re.findall(r"process (\d+) begins", each.read_text())[-1:] for each in logs.glob("rank-*.txt")]
-        pids = [int(each[0]) for each in found if each]
-        if pids:
-            victim = drawn.choice(pids)
-            try:
-                os.kill(victim, signal.SIGKILL)
-                killed.append(victim)
-            except ProcessLookupError:
-                continue
-
-
-def chaos(out: Path, *, kills: int, seed: int) -> plait.Run:
-    """Train, or go on, while a random rank is killed again and again; fewer times where the fit is faster."""
-    killed: list[int] = []
-    stop = threading.Event()
-    thread = threading.Thread(target=kill_one, args=(out / "logs", random.Random(seed), stop, killed, kills))
-    thread.start()
-    try:
-        return fit(out, engine={"max_restarts": kills + 1}, resume=True, **AWKWARD)
-    finally:
-        stop.set()
-        thread.join()
-
-
-@pytest.fixture(scope="module")
-def straight(tmp_path_factory: pytest.TempPathFactory) -> plait.Run:
-    """Dropout, sample noise, averages and batch norm in two processes, undisturbed."""
-    return fit(tmp_path_factory.mktemp("straight") / "run", **AWKWARD)
-
-
-@pytest.mark.slow
-def test_sigterm_then_three_kills_end_bit_equal(straight: plait.Run, tmp_path: Path) -> None:
-    """The signal comes in the middle of an epoch; the kills in start-up, steps, evaluations and saves."""
-    out = tmp_path / "run"
-    process = start(out)
-    until(lambda: (out / "metrics.jsonl").is_file() and (out / "metrics.jsonl").read_text().count("\n") > 2, process)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=240) == 143, out.with_suffix(".stderr").read_text()
-    assert plait.Run.open(out).status == "interrupted"
-    assert_equal(chaos(out, kills=3, seed=1), straight)
-
-
-@pytest.mark.slow
-def test_forty_kills_end_bit_equal(straight: plait.Run, tmp_path: Path) -> None:
-    for number in range(8):
-        assert_equal(chaos(tmp_path / f"run-{number}", kills=5, seed=number), straight)
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,9 @@ MALLOC = {"MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "262144"
 
 def test_two_ranks_hold_half_of_what_the_optimizer_updates(tmp_path: Path) -> None:
     """Elements are asserted; resident memory is printed: on a CPU the allocator has a say in it."""
+    first = set()
     for stage in (0, 1, 2, 3):
-        run("tests.core.engine_cases:large", 2, tmp_path / str(stage), environ=MALLOC, stage=stage)
+        run("tests.core.memory_cases:large", 2, tmp_path / str(stage), environ=MALLOC, stage=stage)
         told = json.loads((tmp_path / str(stage) / "told.json").read_text())
         whole = told[0]["parameters"]
         held = [each["held"] for each in told]
@@ -31,3 +32,30 @@ def test_two_ranks_hold_half_of_what_the_optimizer_updates(tmp_path: Path) -> No
         assert whole >= 100e6
         share = 1 if stage == 0 else 2
         assert all(whole / share <= each <= whole / share * 1.001 for each in held)
+        first.add(told[0]["first"])
+    assert len(first) == 1, "the first weights are those of every stage, bit for bit"
+
+
+def test_only_rank_0_makes_the_whole_model_where_parameters_are_sharded(tmp_path: Path) -> None:
+    """Four processes on one host hold 100 million parameters once at the start, and not four times."""
+    told = {}
+    for deferred in (True, False):
+        place = tmp_path / str(deferred)
+        run("tests.core.memory_cases:started", 4, place, environ=MALLOC, deferred=deferred)
+        told[deferred] = json.loads((place / "told.json").read_text())
+        for name, text in {"made": "when it is made", "most": "at most until it is sharded"}.items():
+            listed = ", ".join(str(each[name]) for each in told[deferred])
+            print(f"{'deferred' if deferred else 'whole everywhere'}: {listed} MiB {text}")
+    whole = told[True][0]["made"]
+    assert whole >= 380  # 100 million float32
+    assert all(each["made"] < 0.1 * whole for each in told[True][1:])
+    assert max(each["most"] for each in told[True][1:]) < 0.95 * min(each["most"] for each in told[False][1:])
+
+
+def test_a_plan_is_within_15_percent_of_what_a_training_holds_between_its_steps(tmp_path: Path) -> None:
+    """AdamW on 100 million parameters in one process, after its last step."""
+    run("tests.core.memory_cases:planned", 1, tmp_path, environ=MALLOC, hidden=10_000_000)
+    told = json.loads((tmp_path / "told.json").read_text())
+    steady, held = told["weights"] + told["optimizer"], told["held"][-1]
+    print(f"planned {steady / 2**20:.0f} MiB between steps, held {held / 2**20:.0f}")
+    assert steady == pytest.approx(held, rel=0.15)

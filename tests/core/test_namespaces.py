@@ -56,7 +56,7 @@ def wire() -> Iterator[None]:
 def start(out: Path, **options: object) -> list[subprocess.Popen[str]]:
     """The same program in both namespaces."""
     engine = {"hosts": [f"{HOSTS[0]}:29477", HOSTS[1]], "timeout": 20}
-    given = json.dumps({"engine": engine, "epochs": 12, "model": {"noise": 0.1, "slow": 0.2}, **options})
+    given = json.dumps({"engine": engine, "epochs": 6, "model": {"noise": 0.1, "slow": 0.2}, **options})
     environ = {**os.environ, "GLOO_SOCKET_IFNAME": "plait0"}
     command = [sys.executable, "-c", PROGRAM, str(out), given]
     return [
@@ -78,12 +78,6 @@ def ended(running: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
             process.kill()
 
 
-@pytest.mark.slow
-@pytest.mark.xfail(
-    run=False,
-    reason="known shortfall: the hosts train across the wire, but a cut one is not noticed within 200 s: the message "
-    "group waits without limit, and no packet tells that the other has gone",
-)
 def test_a_cut_wire_ends_both_hosts_and_a_mended_one_goes_on(wire: None, tmp_path: Path) -> None:
     out = tmp_path / "run"
     running = start(out)
@@ -95,10 +89,16 @@ def test_a_cut_wire_ends_both_hosts_and_a_mended_one_goes_on(wire: None, tmp_pat
         except subprocess.TimeoutExpired:
             continue
     assert ip("-n", NAMES[0], "link", "set", "plait0", "down")
+    begun = time.monotonic()
     cut = ended(running)
-    assert all(code for code, _ in cut), cut
-    assert all("Error" in said for _, said in cut), cut
-    assert plait.Run.open(out).status != "finished"
+    took = time.monotonic() - begun
+    assert [code for code, _ in cut] == [1, 1], cut
+    for (_, said), other in zip(cut, reversed(HOSTS), strict=True):
+        whom = (f"({other}) was not heard of for 20 s", f"{other}:29477, the first of engine.hosts, did not answer")
+        assert any(each in said for each in whom), cut
+    assert took < 90, took  # the timeout and the ends of processes on a busy machine; TCP alone gives up after 900 s
+    print(f"the cut was noticed on both sides within {took:.1f} s")
+    assert plait.Run.open(out).status == "failed"
     assert ip("-n", NAMES[0], "link", "set", "plait0", "up")
     mended = ended(start(out, resume=True))
     assert [code for code, _ in mended] == [0, 0], mended

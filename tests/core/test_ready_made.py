@@ -151,6 +151,16 @@ def test_a_run_of_it_holds_the_demo_answers_as_files(registry: Registry, tmp_pat
     assert loaded("cq").outputs["audio"][0].tolist() == samples(files[1])
 
 
+def test_it_answers_in_one_process_whatever_the_recipe_says(
+    registry: Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = {"data.source": "words", "output.directory": str(tmp_path / "run"), "model.name": "toy/key"}
+    caplog.set_level("WARNING", logger="plait")  # a command line with --quiet may have run in this process
+    shown = demonstrate(resolve(layers("toy/telegraphy", {**values, "engine.processes": "2"}), registry), registry)
+    assert (shown.run.status, shown.run.info["processes"]) == ("finished", 1)
+    assert "engine.processes=2: a model that only predicts answers in one" in caplog.text
+
+
 def test_a_composition_keeps_a_ready_made_part(registry: Registry, tmp_path: Path) -> None:
     whole = plait.adapter("label-to-text", registry) | plait.load("toy/key", registry, options={"unit": 1})
     loaded = plait.load(whole.save(tmp_path / "chain"), registry)

@@ -70,3 +70,8 @@ def test_few_weights_are_one_file(tmp_path: Path) -> None:
     stream_tensors([("weight", torch.ones(3))], tmp_path / "model.safetensors")
     assert [each.name for each in tmp_path.iterdir()] == ["model.safetensors"]
     assert torch.equal(load_tensors(tmp_path / "model.safetensors")["weight"], torch.ones(3))
+
+
+def test_no_tensors_are_a_file_too(tmp_path: Path) -> None:
+    save_tensors({}, tmp_path / "none.safetensors")
+    assert load_tensors(tmp_path / "none.safetensors") == {}

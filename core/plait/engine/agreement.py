@@ -10,10 +10,10 @@ import plait.errors
 from plait.errors import EngineError, PlaitError
 
 if TYPE_CHECKING:
-    from plait.engine.base import Engine
+    from plait.engine.base import Channel, Engine
 
 
-def agree(engine: Engine, failure: BaseException | None) -> None:
+def agree(engine: Channel, failure: BaseException | None) -> None:
     """Raise on every rank when any rank failed: a rank's own error on it, elsewhere the first other's.
 
     Collective. An error of Plait's keeps its class, message, hint and exit code on the way.

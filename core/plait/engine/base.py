@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from plait.options import EngineOptions
 
 if TYPE_CHECKING:
     import torch
 
+    from plait.engine.shards import Shards
     from plait.model import NeuralModel, Output
 
+Made = TypeVar("Made")
 ReduceOp = Literal["sum", "mean", "min", "max"]
 
 
@@ -33,6 +35,16 @@ class StepResult:
     scaler_overflow: bool = False
 
 
+class Channel(Protocol):
+    """Messages between ranks. It knows JSON values."""
+
+    rank: int
+    world_size: int
+
+    def gather(self, value: Any) -> list[Any]:
+        """A JSON-like value of each rank, in rank order, on every rank."""
+
+
 class Engine(Protocol):
     """A place to train: it places, runs, reduces, steps and serialises. It knows no task, metric or schedule,
     and no file other than its own shards."""
@@ -42,10 +54,16 @@ class Engine(Protocol):
     world_size: int
     device: torch.device
     options: EngineOptions
+    peak: float | None
+    """Operations a second that a process's device is made for, in this engine's precision; None: not known."""
     sharded: bool
     """No rank holds a whole parameter between forwards: `full_state_dict` is how a model is read."""
 
     def __init__(self, options: EngineOptions) -> None: ...
+
+    def create(self, make: Callable[[], Made]) -> Made:
+        """What `make` makes: a network to train here. Where a process is to hold only a part of its parameters, they
+        may have shapes and no numbers until `setup`."""
 
     def setup(
         self, model: NeuralModel, optimizer: torch.optim.Optimizer | None, *, clip: float | None, average: float | None
@@ -87,11 +105,14 @@ class Engine(Protocol):
     def full_state_dict(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Parameters and buffers by name, on CPU, a tensor at a time; on rank 0 (others get nothing)."""
 
-    def save_shards(self, directory: Path) -> None:
-        """Write float32 weights, moments, averages, buffers and the loss scaler: this rank's part."""
+    def channel(self) -> Channel:
+        """Messages that do not mix with this engine's own, for one other thread. Collective."""
+
+    def copy_shards(self) -> Shards:
+        """A copy of this rank's part of float32 weights, moments, averages, buffers and the loss scaler."""
 
     def load_shards(self, directory: Path) -> None:
-        """Read what `save_shards` of any world size wrote."""
+        """Read what `copy_shards` of any world size wrote."""
 
     def close(self) -> None:
         """Give back processes and memory."""

@@ -12,23 +12,29 @@ import os
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from plait.engine.activations import checkpoint_activations
+from plait.engine.averages import Averages
 from plait.engine.base import ReduceOp, StepResult
-from plait.engine.group import Group
+from plait.engine.deferred import give_buffers, give_memory, made_without_weights, stand_in
+from plait.engine.fusing import fuse
+from plait.engine.group import Channel, Group
 from plait.engine.local import explain_memory, find_device, find_precision, move, train_modules
 from plait.engine.partitions import Layout, stage_0, stage_1_or_2, stage_3
+from plait.engine.peaks import find_peak
+from plait.engine.reach import Reach
 from plait.engine.scaling import LossScale
-from plait.engine.settings import check, deepspeed_config
-from plait.engine.state import read_state, write_state
+from plait.engine.settings import check, check_combinations, deepspeed_config
+from plait.engine.shards import Shards
+from plait.engine.state import copy_state, read_state
 from plait.engine.untouched import Untouched, unreached
 from plait.engine.world import World
 from plait.errors import EngineError
@@ -37,13 +43,15 @@ from plait.options import EngineOptions
 if TYPE_CHECKING:
     from plait.model import NeuralModel, Output
 
+Made = TypeVar("Made")
+
 
 class DeepSpeedEngine:
     """Any number of processes, with ZeRO sharding. It knows no schedule, task or metric, and of files its shards.
 
-    Each process makes the whole model in its host's memory, and `setup` shards it: the same weights at every stage, and
-    any model's `__init__`, given weights and frozen parts work. So a host must hold the float32 weights once for each
-    of its processes, for a moment; a model that no host can hold cannot be trained.
+    At stage 3 rank 0 alone makes the whole model, in its host's memory, and deals it out (`deferred`): the same weights
+    at every stage, and any model's `__init__`, given weights and frozen parts work. At the other stages each process
+    makes it. A model that no host can hold cannot be trained.
     """
 
     name = "deepspeed"
@@ -55,6 +63,7 @@ class DeepSpeedEngine:
         self.rank, self.world_size = self.world.rank, self.world.size
         self.device = self.world.device(options.device)
         self.precision = find_precision(options.precision, self.device)
+        self.peak = find_peak(options, self.device, self.precision)
         self.sharded = options.zero_stage == 3
         import_deepspeed(self.device)
         self._group = Group(self.world, device=self.device, timeout=options.timeout)
@@ -64,19 +73,22 @@ class DeepSpeedEngine:
         self._layout: Layout | None = None
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._clip: float | None = None
-        self._average: float | None = None
-        self._averages: list[Tensor] = []
+        self._averages = Averages.none()
         self._scaler: LossScale | None = None
         self._untouched: Untouched | None = None
         self._added_variable = False
 
+    def create(self, make: Callable[[], Made]) -> Made:
+        return made_without_weights(make) if self.sharded and self.rank else make()
+
     def setup(
         self, model: NeuralModel, optimizer: torch.optim.Optimizer | None, *, clip: float | None, average: float | None
     ) -> None:
-        self._model, self._optimizer, self._clip, self._average = model, optimizer, clip, average
+        self._model, self._optimizer, self._clip = model, optimizer, clip
+        stand_in(model)
         self._shapes = {name: tuple(each.shape) for name, each in model.named_parameters()}
         if optimizer is None:
-            model.to(self.device)
+            self._place_all(model, sharded=False)
             self._engine = None
             self._layout = stage_0(dict(model.named_parameters()), rank=self.rank, world_size=self.world_size)
             return
@@ -90,15 +102,18 @@ class DeepSpeedEngine:
             model.__dict__["forward"] = torch.autocast(self.device.type, dtype=self.precision)(model.forward)
         if self.precision is torch.float16:
             self._scaler = LossScale()
+        fuse(optimizer, self.device, self.options.fused)
         self._engine = self._initialize(model, optimizer)
         self._layout = self._lay_out(dict(model.named_parameters()))
         if self.options.zero_stage:
-            named = dict(model.named_parameters())
-            self._untouched = Untouched(named, self._layout, optimizer, largest=self._largest)
+            reach = Reach(
+                dict(model.named_parameters()), self._engine.optimizer, stage=self.options.zero_stage,
+                ranks=self.world_size, total=lambda flags: self._group.reduce(flags, "sum"),
+            )  # fmt: skip
+            self._untouched = Untouched(self._layout, optimizer, reach)
         if self.options.compile:
             self._engine.compile()
-        if average is not None:
-            self._averages = [holding.tensor.detach().clone() for holding in self._layout.trained]
+        self._averages = Averages(self._layout, average)
 
     def train(self, mode: bool = True) -> None:
         train_modules(self._setup_model(), mode)
@@ -114,8 +129,10 @@ class DeepSpeedEngine:
     def backward(self, loss: Tensor, *, scale: float) -> None:
         # A loss that is not finite makes its gradients NaN even where they would not be (a constant was added). They
         # reach every rank when gradients are reduced, so all ranks skip, without a message of their own.
-        poison = torch.where(torch.isfinite(loss.detach()), 1.0, torch.nan)
-        loss = loss * scale * poison * (1.0 if self._scaler is None else self._scaler.scale)
+        factor = scale * (1.0 if self._scaler is None else self._scaler.scale)
+        loss = loss * torch.where(torch.isfinite(loss.detach()), factor, torch.nan)
+        if self._untouched is not None:
+            self._untouched.watch(loss)
         with explain_memory(self.device):
             self._engine.backward(loss, scale_wrt_gas=False)
 
@@ -123,23 +140,15 @@ class DeepSpeedEngine:
         with explain_memory(self.device):
             applied, norm = self._step_replicated() if self.options.zero_stage == 0 else self._step_sharded()
         if applied:
-            self._update_average()
+            self._averages.update()
         # batch-norm statistics: rank 0's count, as torch's DDP has it, so that all ranks evaluate and save one model
         self._group.spread(list(self._named_buffers().values()) if self.world_size > 1 else [])
         if self._scaler is not None:
             self._scaler.update(applied)
         return StepResult(applied, norm, scaler_overflow=self._scaler is not None and not applied)
 
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        if not self._averages:
-            yield
-            return
-        self._swap_averages()
-        try:
-            yield
-        finally:
-            self._swap_averages()
+    def averaged(self) -> AbstractContextManager[None]:
+        return self._averages.shown()
 
     def reduce(self, value: Tensor | float, op: ReduceOp = "sum") -> Tensor:
         given = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
@@ -173,25 +182,29 @@ class DeepSpeedEngine:
             if whole is not None:
                 yield name, whole
 
-    def save_shards(self, directory: Path) -> None:
-        buffers = self._named_buffers() if self.rank == 0 else {}
-        write_state(
-            directory, self._laid_out(), rank=self.rank, world_size=self.world_size, shapes=self._shapes,
-            optimizer=self._optimizer, averages=self._averages, buffers=buffers,
+    def channel(self) -> Channel:
+        return self._group.channel()
+
+    def copy_shards(self) -> Shards:
+        first = self.rank == 0
+        texts = {} if self._scaler is None or not first else {"scaler.json": json.dumps(self._scaler.as_json())}
+        return copy_state(
+            self._laid_out(), rank=self.rank, world_size=self.world_size, shapes=self._shapes,
+            optimizer=self._optimizer, averages=self._averages.tensors,
+            buffers=self._named_buffers() if first else {}, texts=texts,
         )  # fmt: skip
-        if self._scaler is not None and self.rank == 0:
-            (directory / "scaler.json").write_text(json.dumps(self._scaler.as_json()), encoding="utf-8")
 
     def load_shards(self, directory: Path) -> None:
         read_state(
-            directory, self._laid_out(), shapes=self._shapes, optimizer=self._optimizer, averages=self._averages,
-            buffers=self._named_buffers(),
+            directory, self._laid_out(), shapes=self._shapes, optimizer=self._optimizer,
+            averages=self._averages.tensors, buffers=self._named_buffers(),
         )  # fmt: skip
         self._laid_out().publish()
         if self._scaler is not None and (directory / "scaler.json").is_file():
             self._scaler.restore(json.loads((directory / "scaler.json").read_text(encoding="utf-8")))
 
     def close(self) -> None:
+        self._group.close()
         if self._untouched is not None:
             self._untouched.close()
         if self._engine is not None:
@@ -200,7 +213,7 @@ class DeepSpeedEngine:
             os.environ.pop("LOCAL_RANK", None)
             self._added_variable = False
         self._engine = self._optimizer = self._layout = self._model = self._untouched = None
-        self._averages = []
+        self._averages = Averages.none()
 
     def held_elements(self) -> int:
         """Elements of float32 master weights (and of each moment) that this rank updates, padding included."""
@@ -214,16 +227,27 @@ class DeepSpeedEngine:
         if "LOCAL_RANK" not in os.environ:  # DeepSpeed asks for it at any time; left behind, others would read it
             self._added_variable = True
             os.environ["LOCAL_RANK"] = str(self.world.local_rank)
-        with explain_memory(self.device), _own_broadcast():
-            model.to(self.device)
-            for tensor in (*model.parameters(), *model.buffers()):
-                self._group.spread([tensor.data])  # one at a time: a copy of the whole model would not fit
+        with explain_memory(self.device), _own_placing(model, self._place):
+            self._place_all(model, sharded=self.sharded)
             engine = deepspeed.initialize(model=model, optimizer=optimizer, config=config, dist_init_required=False)[0]
         if engine.gradient_clipping() != float(clip or 0.0) or engine.managed_gradient_accumulation():
             raise EngineError("deepspeed did not take its settings over", hint='pip install "deepspeed>=0.19.8,<0.20"')
         # stage 0 reduces once a step, in _step_replicated, before the finite check
         engine.enable_backward_allreduce = self.options.zero_stage > 0
         return engine
+
+    def _place_all(self, model: nn.Module, *, sharded: bool) -> None:
+        """Buffers, and the parameters that DeepSpeed is not to ask for one by one."""
+        give_buffers(model, self.device)
+        for buffer in model.buffers():
+            self._group.spread([buffer])
+        for parameter in () if sharded else model.parameters():
+            self._place(parameter)
+
+    def _place(self, parameter: nn.Parameter) -> None:
+        """Put it on the device, with rank 0's numbers: one at a time, since a copy of the whole model would not fit."""
+        give_memory(parameter, self.device)
+        self._group.spread([parameter.data])
 
     def _lay_out(self, named: dict[str, nn.Parameter]) -> Layout:
         stage, rank, size = self.options.zero_stage, self.rank, self.world_size
@@ -236,16 +260,16 @@ class DeepSpeedEngine:
     def _step_replicated(self) -> tuple[bool, Tensor]:
         """Reduce, look, clip and update as the local engine does: the same bits for one process."""
         if self.world_size > 1:
-            alone = unreached(self._setup_model().parameters(), largest=self._largest)
+            trained = self._setup_model().parameters()
+            alone = unreached(trained, largest=lambda flags: self._group.reduce(flags, "max"))
             self._engine.buffered_allreduce_fallback()
             for parameter in alone:
                 parameter.grad = None  # DeepSpeed made a zero of it, and weight decay would follow
         parameters = [each for each in self._setup_model().parameters() if each.grad is not None]
         scale = 1.0 if self._scaler is None else self._scaler.scale
         if scale != 1.0:
-            for parameter in parameters:
-                assert parameter.grad is not None
-                parameter.grad.div_(scale)
+            for each in parameters:
+                each.grad.div_(scale)  # type: ignore[union-attr]  # as above
         norm = torch.nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
         if not bool(torch.isfinite(norm)):
             self._engine.zero_grad()
@@ -263,23 +287,6 @@ class DeepSpeedEngine:
         self._engine.step()
         norm = self._engine.get_global_grad_norm()
         return bool(self._engine.was_step_applied()), torch.as_tensor(norm)
-
-    def _largest(self, flags: Tensor) -> Tensor:
-        return self._group.reduce(flags, "max")
-
-    def _update_average(self) -> None:
-        if self._averages and self._average is not None:
-            with torch.no_grad():
-                current = [holding.tensor.detach() for holding in self._laid_out().trained]
-                torch._foreach_lerp_(self._averages, current, 1.0 - self._average)
-
-    def _swap_averages(self) -> None:
-        with torch.no_grad():
-            for holding, average in zip(self._laid_out().trained, self._averages, strict=True):
-                kept = holding.tensor.detach().clone()
-                holding.tensor.copy_(average)
-                average.copy_(kept)
-        self._laid_out().publish()
 
     def _named_buffers(self) -> dict[str, Tensor]:
         model = self._setup_model()
@@ -304,19 +311,7 @@ def check_options(options: EngineOptions, world: World) -> None:
         EngineError: the number of processes, the device or an option's combination is not to be had.
         RecipeError: `engine.config` has keys that nobody would read, or that Plait decides.
     """
-    if options.processes not in (1, world.size):
-        raise EngineError(
-            f"engine.processes={options.processes}, and {world.launcher} started {world.size}",
-            hint="leave engine.processes out where a launcher starts the processes",
-        )
-    if options.offload and options.zero_stage == 0:
-        raise EngineError("engine.offload needs sharding", hint="use engine.zero_stage=2, or 3 for parameters too")
-    if options.channels_last is True:
-        raise EngineError("engine.channels_last=true: the deepspeed engine keeps parameters flat", hint="leave it out")
-    if options.device == "mps":
-        raise EngineError("engine.device=mps: DeepSpeed has no MPS", hint="use the local engine, or engine.device=cpu")
-    if options.sync_batch_norm and not torch.cuda.is_available():
-        raise EngineError("engine.sync_batch_norm: torch has it on CUDA only", hint="leave it out on the CPU")
+    check_combinations(options, world)
     find_precision(options.precision, find_device("cpu" if options.device == "cpu" else options.device))
     if options.config:
         import_deepspeed(find_device(options.device))
@@ -382,19 +377,24 @@ def _uncompiled() -> Iterator[None]:
 
 
 @contextmanager
-def _own_broadcast() -> Iterator[None]:
-    """Inside, DeepSpeed does not send rank 0's parameters round: it fails on those without dimensions (CLIP's logit
-    scale), which it views as bytes. The engine has sent them."""
+def _own_placing(model: nn.Module, place: Callable[[nn.Parameter], None]) -> Iterator[None]:
+    """Inside, DeepSpeed leaves it to the engine to put parameters on the device and to send rank 0's round. It would
+    move the whole model before it shards, and fails on parameters without dimensions (CLIP's logit scale), which it
+    views as bytes. At stage 3, where it asks for them one by one, each is placed right before it is sharded."""
     from deepspeed.runtime.engine import DeepSpeedEngine as Theirs
     from deepspeed.runtime.zero.partition_parameters import Init
 
-    def partition(init: Any, parameter: Any) -> None:
-        init._convert_to_deepspeed_param(parameter)
-        parameter.partition()
+    def shard(init: Any, parameters: Iterable[Any]) -> None:
+        for parameter in parameters:
+            place(parameter)
+            init._convert_to_deepspeed_param(parameter)
+            parameter.partition()
 
-    originals = Theirs._broadcast_model, Init._zero_init_param
-    Theirs._broadcast_model, Init._zero_init_param = (lambda engine: None), partition
+    originals = Theirs._broadcast_model, Init._convert_to_zero_parameters
+    Theirs._broadcast_model, Init._convert_to_zero_parameters = (lambda engine: None), shard
+    vars(model)["to"] = lambda *_, **__: model
     try:
         yield
     finally:
-        Theirs._broadcast_model, Init._zero_init_param = originals
+        del vars(model)["to"]
+        Theirs._broadcast_model, Init._convert_to_zero_parameters = originals

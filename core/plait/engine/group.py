@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import socket
 from datetime import timedelta
 from typing import Any
 
@@ -16,12 +18,40 @@ import torch.distributed as dist
 from torch import Tensor
 from torch._C._distributed_c10d import HashStore, PrefixStore, TCPStore
 
+from plait.engine.ending import give_up
+from plait.engine.pulse import Meeting, Pulse
+from plait.engine.vitals import Watch
 from plait.engine.world import World
 from plait.errors import EngineError
 
-_PATIENCE = timedelta(
-    days=7
-)  # rank 0 may read data or fit a tokenizer for hours; a process that died is noticed at once
+HOST = "PLAIT_HOST"
+"""The variable that tells a worker the name by which engine.hosts knows its host."""
+_PATIENCE = timedelta(days=7)  # rank 0 may read data or fit a tokenizer for hours; the pulse notices who is lost
+
+
+class Channel:
+    """JSON messages between all ranks, waited for without limit, for one thread. It knows no tensor.
+
+    Made on all ranks together.
+    """
+
+    def __init__(self, rank: int, world_size: int) -> None:
+        self.rank, self.world_size = rank, world_size
+        self._group: Any = None if world_size == 1 else dist.new_group(backend="gloo", timeout=_PATIENCE)
+
+    def gather(self, value: Any) -> list[Any]:
+        """A JSON value of each rank, in rank order, on every rank. NaN and infinities pass."""
+        own = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+        if self.world_size == 1:
+            return [json.loads(bytes(own.numpy()))]
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world_size)]
+        dist.all_gather(sizes, torch.tensor([own.numel()]), group=self._group)
+        longest = max(int(each) for each in sizes)
+        padded = torch.zeros(longest, dtype=torch.uint8)
+        padded[: own.numel()] = own
+        parts = [torch.empty(longest, dtype=torch.uint8) for _ in range(self.world_size)]
+        dist.all_gather(parts, padded, group=self._group)
+        return [json.loads(bytes(part[: int(size)].numpy())) for part, size in zip(parts, sizes, strict=True)]
 
 
 class Group:
@@ -30,7 +60,7 @@ class Group:
     Args:
         world: which of how many this process is.
         device: where tensors of a step are.
-        timeout: seconds to wait for the others inside a step.
+        timeout: seconds that a rank may be silent, idle, or make the others wait inside a step.
 
     Raises:
         EngineError: the others cannot be reached, or the port is taken.
@@ -40,7 +70,7 @@ class Group:
         self.rank, self.size = world.rank, world.size
         self._device = device
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        limit = timedelta(seconds=timeout)
+        limit = timedelta(seconds=1.25 * timeout + 5)  # the pulse is earlier, and can say who is at fault
         if not dist.is_initialized():
             if world.size == 1:
                 dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1, timeout=limit)
@@ -51,21 +81,43 @@ class Group:
                 f"this process already is rank {dist.get_rank()} of {dist.get_world_size()} in torch.distributed, "
                 f"and {world.launcher} says {world.rank} of {world.size}"
             )
-        self._messages: Any = None if world.size == 1 else dist.new_group(backend="gloo", timeout=_PATIENCE)
+        self._messages = self.channel()
+        self._pulse = None if world.size == 1 else self._begin_pulse(world, timeout)
+
+    def close(self) -> None:
+        """Take leave of the others, who then wait for no sign of this rank; the connections stay."""
+        if self._pulse is not None:
+            self._pulse.close()
+            self._pulse = None
+
+    def _begin_pulse(self, world: World, timeout: float) -> Pulse:
+        listener = None
+        told = {"host": os.environ.get(HOST) or socket.gethostname(), "port": 0, "word": ""}
+        if self.rank == 0:
+            both = socket.has_dualstack_ipv6()
+            listener = socket.create_server(
+                ("", 0), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both, backlog=self.size
+            )
+            told |= {"port": listener.getsockname()[1], "word": secrets.token_hex(16)}
+        found = self.gather(told)
+        hosts = tuple(each["host"] for each in found)
+        meeting = Meeting(hosts=hosts, port=found[0]["port"], word=found[0]["word"])
+        watch = Watch(patient=(Channel.gather.__code__,), window=timeout / 8)
+        pulse = Pulse(self.rank, meeting, timeout=timeout, look=watch.look, lost=give_up)
+        if listener is not None:
+            pulse.answer(listener)
+        else:
+            assert world.address is not None
+            pulse.call(world.address)
+        return pulse
 
     def gather(self, value: Any) -> list[Any]:
         """A JSON value of each rank, in rank order, on every rank. NaN and infinities pass."""
-        own = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
-        if self.size == 1:
-            return [json.loads(bytes(own.numpy()))]
-        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
-        dist.all_gather(sizes, torch.tensor([own.numel()]), group=self._messages)
-        longest = max(int(each) for each in sizes)
-        padded = torch.zeros(longest, dtype=torch.uint8)
-        padded[: own.numel()] = own
-        parts = [torch.empty(longest, dtype=torch.uint8) for _ in range(self.size)]
-        dist.all_gather(parts, padded, group=self._messages)
-        return [json.loads(bytes(part[: int(size)].numpy())) for part, size in zip(parts, sizes, strict=True)]
+        return self._messages.gather(value)
+
+    def channel(self) -> Channel:
+        """Messages of its own, for one other thread. Collective."""
+        return Channel(self.rank, self.size)
 
     def reduce(self, value: Tensor, op: str) -> Tensor:
         """A tensor combined over all ranks, the same on each."""
@@ -100,7 +152,7 @@ class Group:
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.size > 1:
-            dist.barrier(group=self._messages)
+            self._messages.gather(None)
 
 
 def disconnect() -> None:

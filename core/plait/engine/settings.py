@@ -2,6 +2,7 @@
 
 DeepSpeed ignores unknown keys at the top, so every key is looked at here, at every depth. What Plait decides itself
 (batches, accumulation, clipping, schedule, optimizer, precision, checkpoints) is refused, naming the option that does.
+So are Plait's own options where they do not go together.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ValidationError
 
-from plait.errors import RecipeError, did_you_mean
+from plait.engine.world import World
+from plait.errors import EngineError, RecipeError, did_you_mean
 from plait.options import EngineOptions
 
 Models = Mapping[str, type[BaseModel]]
@@ -97,6 +100,27 @@ def check(config: Mapping[str, Any], models: Models) -> None:
             raise RecipeError(f"{only['path']}: {only['message']}", hint=only.get("hint"), details=details)
         lines = (f"{e['path']}: {e['message']}" + (f"; {e['hint']}" if e.get("hint") else "") for e in details)
         raise RecipeError(f"{len(details)} errors in engine.config:\n  " + "\n  ".join(lines), details=details)
+
+
+def check_combinations(options: EngineOptions, world: World) -> None:
+    """Refuse options that are not to be had together, or not here.
+
+    Raises:
+        EngineError: says which, and what to use.
+    """
+    if options.processes not in (1, world.size):
+        raise EngineError(
+            f"engine.processes={options.processes}, and {world.launcher} started {world.size}",
+            hint="leave engine.processes out where a launcher starts the processes",
+        )
+    if options.offload and options.zero_stage == 0:
+        raise EngineError("engine.offload needs sharding", hint="use engine.zero_stage=2, or 3 for parameters too")
+    if options.channels_last is True:
+        raise EngineError("engine.channels_last=true: the deepspeed engine keeps parameters flat", hint="leave it out")
+    if options.device == "mps":
+        raise EngineError("engine.device=mps: DeepSpeed has no MPS", hint="use the local engine, or engine.device=cpu")
+    if options.sync_batch_norm and not torch.cuda.is_available():
+        raise EngineError("engine.sync_batch_norm: torch has it on CUDA only", hint="leave it out on the CPU")
 
 
 def deepspeed_config(options: EngineOptions, *, clip: float | None, elements: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -20,21 +21,50 @@ from torch import Tensor
 from plait.errors import IntegrityError
 
 
-def write_shards(
-    directory: Path,
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """A copy of one rank's part of the training state, which training no longer touches. It knows no step and no run.
+
+    Args:
+        file: the name of its shard.
+        pieces: flat tensors on the CPU by `slot|parameter|start`.
+        shapes: of the wholes, by `slot|parameter`.
+        texts: further files by name.
+    """
+
+    file: str
+    pieces: Mapping[str, Tensor]
+    shapes: Mapping[str, list[int]]
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in memory, and on disk but for names and shapes."""
+        return sum(piece.nbytes for piece in self.pieces.values())
+
+    def write(self, directory: Path) -> None:
+        """Write it; from any thread."""
+        save_file(dict(self.pieces), directory / self.file, metadata={"shapes": json.dumps(self.shapes)})
+        for name, text in self.texts.items():
+            (directory / name).write_text(text, encoding="utf-8")
+
+
+def copy_shards(
     rank: int,
     world_size: int,
     slots: Mapping[str, Mapping[str, Tensor]],
     *,
     starts: Mapping[tuple[str, str], int] | None = None,
     shapes: Mapping[tuple[str, str], tuple[int, ...]] | None = None,
-) -> None:
-    """Write this rank's pieces.
+    texts: Mapping[str, str] | None = None,
+) -> Shards:
+    """Copy this rank's pieces.
 
     Args:
         slots: tensors by slot and parameter name; whole ones, or flat ranges where `starts` and `shapes` say so.
         starts: the first element of a range, by slot and name.
         shapes: the whole parameter's shape, by slot and name.
+        texts: further files by name.
     """
     pieces: dict[str, Tensor] = {}
     whole: dict[str, list[int]] = {}
@@ -46,8 +76,7 @@ def write_shards(
                 tensor.detach().cpu().clone(memory_format=torch.contiguous_format).view(-1)
             )
             whole[f"{slot}|{name}"] = list((shapes or {}).get((slot, name), tuple(tensor.shape)))
-    path = directory / f"shard-{rank:05d}-of-{world_size:05d}.safetensors"
-    save_file(pieces, path, metadata={"shapes": json.dumps(whole)})
+    return Shards(f"shard-{rank:05d}-of-{world_size:05d}.safetensors", pieces, whole, texts or {})
 
 
 class ShardIndex:

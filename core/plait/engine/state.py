@@ -9,15 +9,14 @@ import torch
 from torch import Tensor
 
 from plait.engine.partitions import Holding, Layout, Piece, copy_into
-from plait.engine.shards import ShardIndex, write_shards
+from plait.engine.shards import ShardIndex, Shards, copy_shards
 from plait.errors import IntegrityError
 
 Shapes = Mapping[str, tuple[int, ...]]
 """The whole parameters' shapes by name."""
 
 
-def write_state(
-    directory: Path,
+def copy_state(
     layout: Layout,
     *,
     rank: int,
@@ -26,8 +25,9 @@ def write_state(
     optimizer: torch.optim.Optimizer | None,
     averages: Sequence[Tensor],
     buffers: Mapping[str, Tensor],
-) -> None:
-    """Write this rank's shard: its ranges of parameters, moments and averages, and `buffers` whole."""
+    texts: Mapping[str, str],
+) -> Shards:
+    """A copy of this rank's part: its ranges of parameters, moments and averages, and `buffers` whole."""
     slots: dict[str, dict[str, Tensor]] = {"parameter": {}, "buffer": dict(buffers)}
     starts: dict[tuple[str, str], int] = {}
     wholes: dict[tuple[str, str], tuple[int, ...]] = {}
@@ -49,7 +49,7 @@ def write_state(
         for piece in holding.saved:
             if piece.start == 0:  # a counter, once for each parameter
                 slots.setdefault(f"optimizer.{key}", {})[piece.name] = value.detach()
-    write_shards(directory, rank, world_size, slots, starts=starts, shapes=wholes)
+    return copy_shards(rank, world_size, slots, starts=starts, shapes=wholes, texts=texts)
 
 
 def read_state(
@@ -82,6 +82,8 @@ def read_state(
     if optimizer is not None and trained:
         for holding in layout.trained:
             state = _read_moments(index, holding)
+            if optimizer.defaults.get("fused") and "step" in state:  # torch's fused kernels want it where they run
+                state["step"] = state["step"].to(holding.tensor.device)
             if state:
                 optimizer.state[holding.tensor] = state
 

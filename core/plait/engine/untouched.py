@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from plait.engine.partitions import Layout
+from plait.engine.reach import Reach
 
 
 def unreached(parameters: Iterable[nn.Parameter], *, largest: Callable[[Tensor], Tensor]) -> list[nn.Parameter]:
@@ -25,39 +25,26 @@ class Untouched:
     Inside the flat tensors of ZeRO 1 to 3 such parameters have zero gradients, by which weight decay shrinks them and
     their moments fade. Their values and moments are put back right after the update, before DeepSpeed hands the new
     weights round. It does not know the step counter of a parameter: a flat tensor has one, so that Adam's bias
-    correction of a parameter that is reached now and then counts the steps of all. And DeepSpeed itself asks at ZeRO 1
-    to 3 that a gradient reaches a parameter on all ranks or on none.
+    correction of a parameter that is reached now and then counts the steps of all.
 
     Args:
-        named: the model's parameters.
         layout: what this rank updates.
         optimizer: torch's, which updates it.
-        largest: the element-wise largest of the ranks' tensors, on every rank.
+        reach: knows what gradients reached.
     """
 
-    def __init__(
-        self,
-        named: Mapping[str, nn.Parameter],
-        layout: Layout,
-        optimizer: torch.optim.Optimizer,
-        *,
-        largest: Callable[[Tensor], Tensor],
-    ) -> None:
-        self._layout, self._optimizer, self._largest = layout, optimizer, largest
-        self._names = [name for name, each in named.items() if each.requires_grad]
-        self._reached = torch.zeros(len(self._names), dtype=torch.uint8)
+    def __init__(self, layout: Layout, optimizer: torch.optim.Optimizer, reach: Reach) -> None:
+        self._layout, self._optimizer, self._reach = layout, optimizer, reach
         self._kept: dict[int, list[tuple[Tensor, Tensor]]] = {}
-        self._handles: list[Any] = [
-            named[name].register_hook(partial(self._mark, index))  # type: ignore[no-untyped-call]  # torch's own
-            for index, name in enumerate(self._names)
-        ]
-        self._handles.append(optimizer.register_step_post_hook(self._put_back))
+        self._handle = optimizer.register_step_post_hook(self._put_back)
+
+    def watch(self, loss: Tensor) -> None:
+        """Before the backward of `loss`."""
+        self._reach.watch(loss)
 
     def keep(self) -> None:
         """Before an update: copy what it must not change. Collective."""
-        reached = self._largest(self._reached).tolist()
-        self._reached = torch.zeros_like(self._reached)
-        missing = {name for name, each in zip(self._names, reached, strict=True) if not each}
+        missing = self._reach.missing()
         self._kept = {}
         for holding in self._layout.trained if missing else ():
             moments = self._optimizer.state.get(holding.tensor, {}).values()
@@ -69,13 +56,10 @@ class Untouched:
                         self._kept.setdefault(id(holding.tensor), []).append((part, part.clone()))
 
     def close(self) -> None:
-        """Take the hooks off the model and the optimizer, which outlive the engine."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles, self._kept = [], {}
-
-    def _mark(self, index: int, gradient: Tensor) -> None:
-        self._reached[index] = 1
+        """Take the hook off the optimizer, which outlives the engine."""
+        self._reach.close()
+        self._handle.remove()
+        self._kept = {}
 
     def _put_back(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         """After the update of a group: DeepSpeed shows the optimizer one at a time."""

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import logging
 import os
 import signal
 import sys
-import time
-import traceback
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,21 +19,26 @@ def main() -> int:
         0 done; 1 failed; 2 what the user can mend; 143 after SIGTERM.
     """
     _die_with_launcher()
-    from plait.engine.launch import ATTEMPT, fetch
+    from plait.engine.agent import ATTEMPT
+    from plait.engine.ending import tell
+    from plait.engine.launch import fetch
     from plait.errors import PlaitError
 
-    job = fetch()
-    sys.path[:] = job.path
+    try:
+        job = fetch()
+    except PlaitError as error:
+        tell(error)
+        return error.exit_code
     rank = int(os.environ["RANK"])
     _redirect(Path(job.recipe["output"]["directory"]) / "logs" / f"rank-{rank}.txt", rank)
     attempt = int(os.environ[ATTEMPT])
     try:
         _fit(job, rank, resume=job.resume or attempt > 0)
     except PlaitError as error:  # Interrupted is one: a signal to one rank ends all, and is no reason to start again
-        _tell(error)
+        tell(error)
         return error.exit_code
     except BaseException as error:
-        _tell(error)
+        tell(error)
         return 1
     return 0
 
@@ -75,40 +77,6 @@ def _redirect(log: Path, rank: int) -> None:
     )  # fmt: skip
     logging.getLogger("plait").setLevel(logging.INFO)
     logging.getLogger("plait").info("process %d begins", os.getpid())
-
-
-def _tell(error: BaseException) -> None:
-    """Leave the error where the agent looks for it, and in the log."""
-    from plait.engine.agreement import told_of
-    from plait.errors import PlaitError
-
-    trace = "".join(traceback.format_exception(error))
-    logging.getLogger("plait").error("%s", trace)
-    told = {
-        "error": told_of(error), "traceback": trace, "plait": isinstance(error, PlaitError), "peer": _lost_peer(error),
-    }  # fmt: skip
-    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    if file:
-        extra = {"py_callstack": trace, "timestamp": str(int(time.time()))}
-        body = {"message": {"message": str(error), "plait_told": told, "extraInfo": extra}}
-        Path(file).write_text(json.dumps(body), encoding="utf-8")
-
-
-def _lost_peer(error: BaseException) -> bool:
-    """Whether the error only says that another process has gone."""
-    texts = (
-        "Connection closed by peer",
-        "Connection reset by peer",
-        "Broken pipe",
-        "Socket closed",
-        "recvValue failed",
-    )
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, RuntimeError | OSError) and any(text in str(seen) for text in texts):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
 
 
 def _die_with_launcher() -> None:

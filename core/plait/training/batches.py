@@ -112,7 +112,9 @@ class Order:
         """This rank's micro-batches of a global batch; shares differ by one example at most."""
         largest = -(-len(batch) // self.world_size)
         micro = self.micro_batch_size or largest
-        own = np.array_split(batch, self.world_size)[self.rank].tolist()
+        low, spare_ranks = divmod(len(batch), self.world_size)  # the first so many ranks have one example more
+        begin = self.rank * low + min(self.rank, spare_ranks)
+        own = batch[begin : begin + low + (self.rank < spare_ranks)].tolist()
         parts = [tuple(own[first : first + micro]) for first in range(0, largest, micro)]
         spare = tuple(batch[: min(micro, largest)].tolist())  # of rank 0, whose share is never smaller
         return [Plan(epoch, part) if part else Plan(epoch, spare, borrowed=True) for part in parts]
@@ -125,7 +127,8 @@ def training_batches(
     collate = _Collate(split, processor, order.seed, training=True)
     if workers == 0:
         for plans in order.steps(start):
-            yield [_raised(collate[plan]) for plan in plans]
+            batches_here = [_raised(collate[plan]) for plan in plans]
+            yield [batch.pin_memory() for batch in batches_here] if pin_memory else batches_here
         return
     plans_ahead = order.steps(start)
     batches = iter(_loader(collate, _Plans(order, start), workers, pin_memory))

@@ -18,6 +18,7 @@ from plait.model import Batch
 from plait.task import Split
 from plait.trainer import Fit, Outcome, StopRequested, Trainer
 from plait.training.batches import Order, loader_processes, training_batches
+from plait.training.flops import Arithmetic
 from plait.training.optimization import GradientOptions, make_optimizer, schedule, set_learning_rate
 from plait.training.selection import Selection
 
@@ -50,15 +51,22 @@ class Pace:
         seconds: of the steps.
         examples: that they saw, on all ranks.
         terms: that their losses averaged, on all ranks: tokens, where a batch counts them.
+        operations: floating-point ones, on this rank.
+        processes: how many there are; each is taken to do as much as this one.
+        peak: operations a second that a process's device is made for; None: not known.
     """
 
     seconds: float = 0.0
     examples: int = 0
     terms: float = 0.0
+    operations: float = 0.0
+    processes: int = 1
+    peak: float | None = None
 
-    def add(self, seconds: float, examples: int, terms: float) -> None:
+    def add(self, seconds: float, examples: int, terms: float, operations: float = 0.0) -> None:
         """Count a step."""
         self.seconds, self.examples, self.terms = self.seconds + seconds, self.examples + examples, self.terms + terms
+        self.operations += operations
 
     def take(self) -> dict[str, float]:
         """Rates, and begin anew; terms only where they are no examples."""
@@ -66,7 +74,11 @@ class Pace:
         speed = {"examples_per_second": round(self.examples / each, 3)}
         if self.terms != self.examples:
             speed["terms_per_second"] = round(self.terms / each, 3)
-        self.seconds, self.examples, self.terms = 0.0, 0, 0.0
+        if self.operations:
+            speed["flops_per_second"] = round(self.operations / each * self.processes)
+            if self.peak is not None:
+                speed["utilisation"] = round(self.operations / each / self.peak, 4)
+        self.seconds, self.examples, self.terms, self.operations = 0.0, 0, 0.0, 0.0
         return speed
 
 
@@ -91,7 +103,7 @@ class GradientTrainer(Trainer):
             workers=loader_processes(options.workers, units), pin_memory=engine.device.type == "cuda",
         )  # fmt: skip
         engine.train()
-        pace = Pace()
+        pace, arithmetic = Pace(processes=engine.world_size, peak=engine.peak), Arithmetic()
         while reason is None and at.step < total:
             begun, seen = time.perf_counter(), at.examples
             factor = schedule(at.step, total=total, steps_per_epoch=order.steps_per_epoch, options=options)
@@ -101,7 +113,8 @@ class GradientTrainer(Trainer):
             terms = count if engine.world_size == 1 else float(engine.reduce(float(count)))
             losses: list[tuple[torch.Tensor, float]] = []
             for batch in micro_batches:
-                output = engine.forward(engine.move(batch))
+                with arithmetic.counting(batch):
+                    output = engine.forward(engine.move(batch))
                 if output.loss is None:
                     raise RuntimeError(f"{type(model).__name__}.forward gave no loss for a batch of training examples")
                 part = batch.count / max(1, terms)  # of the global batch's mean
@@ -112,7 +125,8 @@ class GradientTrainer(Trainer):
             result = engine.step()
             # read after the step, which has waited for the device already
             self._advance(fit, order, at, sum(float(loss) * part for loss, part in losses), result)
-            pace.add(time.perf_counter() - begun, at.examples - seen, terms)
+            operations = sum(arithmetic.of(batch) for batch in micro_batches)
+            pace.add(time.perf_counter() - begun, at.examples - seen, terms, operations)
             if at.step % options.log_every == 0 or at.step in (1, total):
                 self._log(fit, order, at, result, options.learning_rate * factor, pace.take())
             reason = self._evaluate(fit, order, at) or fit.stop()
@@ -209,8 +223,7 @@ class GradientTrainer(Trainer):
     def _save(self, fit: Fit, at: Position) -> None:
         state = asdict(at) | {"logs": dict(fit.events.position())}
         keep = () if at.selection.step is None else (at.selection.step,)
-        path = fit.checkpoints.save(at.step, state, fit.engine.save_shards, keep=keep)
-        fit.events.saved(at.step, path)
+        fit.checkpoints.save(at.step, state, fit.engine.copy_shards, keep=keep)
 
     def _resume(self, fit: Fit) -> Position:
         checkpoint: Checkpoint | None = fit.checkpoints.newest()

@@ -103,10 +103,11 @@ class IterativeTrainer(Trainer):
         return "patience" if at.selection.exhausted(self.options.patience) and not at.converged else None
 
     def _save(self, fit: Fit, at: Position) -> None:
-        def write(directory: Path) -> None:
-            if fit.engine.rank == 0:
-                save_tensors(at.state.tensors, directory / "state.safetensors")
-                (directory / "state.json").write_text(json.dumps(dict(at.state.values)), encoding="utf-8")
+        def copy() -> _Saved:
+            if fit.engine.rank:
+                return _Saved()
+            kept = {name: tensor.clone() for name, tensor in at.state.tensors.items()}  # a model may work in place
+            return _Saved(State(kept, json.loads(json.dumps(dict(at.state.values)))))
 
         position: dict[str, Any] = {
             "converged": at.converged,
@@ -114,7 +115,7 @@ class IterativeTrainer(Trainer):
             "logs": dict(fit.events.position()),
         }
         keep = () if at.selection.step is None else (at.selection.step,)
-        fit.events.saved(at.iteration, fit.checkpoints.save(at.iteration, position, write, keep=keep))
+        fit.checkpoints.save(at.iteration, position, copy, keep=keep)
 
     def _resume(self, fit: Fit) -> Position | None:
         checkpoint = fit.checkpoints.newest()
@@ -125,6 +126,22 @@ class IterativeTrainer(Trainer):
         fit.checkpoints.restore_generators(checkpoint)
         selection = Selection(**checkpoint.state["selection"])
         return Position(_read_state(checkpoint), checkpoint.step, checkpoint.state["converged"], selection)
+
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    """What one rank writes of a checkpoint: rank 0 the state, the others nothing."""
+
+    state: State | None = None
+
+    @property
+    def size(self) -> int:
+        return 0 if self.state is None else sum(tensor.nbytes for tensor in self.state.tensors.values())
+
+    def write(self, directory: Path) -> None:
+        if self.state is not None:
+            save_tensors(self.state.tensors, directory / "state.safetensors")
+            (directory / "state.json").write_text(json.dumps(dict(self.state.values)), encoding="utf-8")
 
 
 def _read_state(checkpoint: Checkpoint) -> State:

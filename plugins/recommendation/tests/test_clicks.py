@@ -15,13 +15,16 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss, roc_auc_score
 
 import plait
+from plait.engine.local import LocalEngine
 from plait.errors import DataError, InputError, RecipeError
+from plait.options import EngineOptions
 from plait_recommendation.ctr.demo_data import make_clicks
 from plait_recommendation.ctr.encoding import PairEncoder
 from plait_recommendation.ctr.evaluation import ClickEvaluator
 from plait_recommendation.ctr.fields import FIRST, MISSING, OTHER
 from plait_recommendation.ctr.networks import CrossNetwork, second_order
 from plait_recommendation.ctr.ranking_quality import grouped_auc, weighted_auc
+from plait_recommendation.ctr.rates import ClickRates, RateOptions
 from plait_recommendation.ctr.task import ClickDataOptions, ClickPrediction
 from plait_recommendation.pairs import Pair, Pairs
 from plait_recommendation.sources import Source
@@ -278,6 +281,36 @@ def test_the_generated_clicks_have_a_best_auc_that_the_truth_reaches() -> None:
     clicks = make_clicks(20_000)
     drawn = weighted_auc(clicks.probability, np.asarray(clicks.source.interactions["label"]), np.ones((1, 20_000)))
     assert drawn[0] == pytest.approx(clicks.bayes_auc, abs=0.01)
+
+
+def test_rates_are_damped_and_of_whom_nothing_is_known_the_overall_one(tmp_path: Path) -> None:
+    """Item 1 is clicked three times as often as it is not, item 2 the other way round; users click alike."""
+    rows = [
+        (user, item, int(turn % 4 < (3 if item == 1 else 1))) for user in "ab" for item in (1, 2) for turn in range(40)
+    ]
+    train = read_all(dict(zip(("user", "item", "label"), map(list, zip(*rows, strict=True)), strict=True)))
+    model = ClickRates.create(options=RateOptions(name="rates", damping=10), problem={}, train=train, seed=0)
+    engine = LocalEngine(EngineOptions(device="cpu"))
+    state, progress = model.step(train, model.start(train, engine), engine)
+    model.finish(state)
+    assert progress.converged
+    asked = [Pair({"user": user, "item": item}) for user, item in (("a", 1), ("a", 2), ("z", 1), ("z", 9))]
+    damped = (60 + 10 * 0.5) / (80 + 10)
+    assert model.predict(asked) == pytest.approx([damped, 1 - damped, damped, 0.5])
+    model.save(tmp_path)
+    loaded = ClickRates.load(tmp_path, options=model.options, problem={})
+    assert loaded.predict(asked) == model.predict(asked)
+
+
+def test_reports_print_what_rates_alone_reach(tmp_path: Path) -> None:
+    run = plait.train(
+        "recommendation/ctr", "recommendation/logistic-regression", make_clicks(2000).source, out=tmp_path / "run",
+        trainer={"epochs": 2}, output={"tensorboard": False},
+    )  # fmt: skip
+    rates = run.info["baselines"]["recommendation/click-rates"]["test"]
+    assert rates["mean_probability"] == pytest.approx(rates["click_rate"], abs=0.05)
+    assert rates["auc"] > 0.5
+    assert "recommendation/click-rates" in (run.path / "report.html").read_text()
 
 
 def test_a_run_answers_rows_of_known_and_new_users(tmp_path: Path) -> None:

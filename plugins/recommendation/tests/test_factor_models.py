@@ -61,7 +61,10 @@ def test_who_has_met_every_item_is_left_out_and_said() -> None:
     train = train_of([[0, 1, 2], [2, 0]], items=3)
     positives = Positives.of(train.interactions)
     assert [(each.user, each.item) for each in positives] == [(1, 2), (1, 0)]
-    assert "1 users have met every item" in make(BprMf, FactorOptions, train).notes[0]
+    assert (
+        "users who have met every item, so that nothing can be learned of them: up to 1"
+        in make(BprMf, FactorOptions, train).notes[0]
+    )
 
 
 def test_a_batch_of_columns_is_a_batch_of_objects() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +132,9 @@ def test_nothing_is_left_out_without_a_count() -> None:
     rows = [("a", 1, 5.0, 10), ("a", 1, 4.0, 20), ("a", 2, float("nan"), 30), ("b", 1, 3.0, soon), ("b", 2, 3.0, 40)]
     recent = [(user, item, rating, moment + soon - 10**8) for user, item, rating, moment in rows[:3]] + rows[3:]
     data = read(recent, on_error="skip", duplicates="last")
-    assert "skipped 1 events whose rating is not a finite number" in data.notes[0]
-    assert "1 events lie in the future" in data.notes[1]
-    assert data.notes[2] == "1 events repeat an earlier one of the same user and item: only the last of each pair kept"
+    assert "skipped 1 event whose rating is not a finite number" in data.notes[0]
+    assert "1 event lies in the future" in data.notes[1]
+    assert data.notes[2] == "1 event repeats an earlier one of the same user and item: only the last of each pair kept"
     ratings = data.interactions.ratings
     assert ratings is not None
     assert ratings.tolist() == [4, 3, 3]
@@ -179,9 +180,9 @@ def test_leave_last_out_takes_the_last_two_and_says_where_the_order_of_the_file_
     assert splits.valid[0].history.tolist() == [0, 1, 2]
     assert [each.history.tolist() for each in splits.train] == [[0, 1, 2], [1], [1]]
     assert len(splits.refit.interactions) == len(splits.train.interactions) + 1
-    assert any("1 users have one event" in note for note in splits.notes)
-    assert any("1 users have two events" in note for note in splits.notes)
-    assert any("1 of 2 users have their last two events at one time" in note for note in splits.notes)
+    assert any("1 user has one event" in note for note in splits.notes)
+    assert any("1 user has two events" in note for note in splits.notes)
+    assert any("1 of 2 users with the last two events at one time" in note for note in splits.notes)
     timeless = divide(read([("a", 1), ("a", 2), ("b", 1), ("b", 3)]), "leave-last-out")
     assert any("the order of the file is taken for the order of time" in note for note in timeless.notes)
 
@@ -225,7 +226,7 @@ def test_repeated_items_are_counted_when_they_cannot_be_recommended() -> None:
     )
     splits = divide(data, "leave-last-out")
     assert [case.id for case in splits.test] == ["b"]
-    assert any("test: 1 events repeat an item of the history" in note for note in splits.notes)
+    assert any("test: 1 event repeats an item of the history" in note for note in splits.notes)
     assert len(divide(data, "leave-last-out", mask_seen=False).test) == 2
 
 
@@ -234,7 +235,7 @@ def test_splits_that_a_folder_names_are_kept(tmp_path: Path) -> None:
         (tmp_path / f"{name}.csv").write_text("user,item\n" + rows)
     splits = divide(read(tmp_path), "given", valid_fraction=0)
     assert [case.targets.tolist() for case in splits.test] == [[2], [2]]
-    assert "1 items are not in train; 2 test events are with them" in splits.notes
+    assert "1 item is not in train; 2 test events are with such" in splits.notes
 
 
 def test_features_stand_in_the_order_of_codes(tmp_path: Path) -> None:
@@ -250,7 +251,7 @@ def test_features_stand_in_the_order_of_codes(tmp_path: Path) -> None:
     assert data.item_features.kinds == {"tags": "token_seq", "year": "numeric"}
     assert data.item_features.table["year"].to_pylist() == [2001, None, 1999]
     assert "1 of 3 items have no row" in data.notes[0]
-    assert "1 rows of" in data.notes[1]
+    assert "1 row of" in data.notes[1]
     table.write_text('{"item": 9}\n{"item": 9}\n')
     with pytest.raises(DataError, match="1 rows repeat an id, such as 9"):
         read(ROWS, items=str(table))
@@ -266,6 +267,18 @@ def test_movielens_is_never_bundled(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     (tmp_path / "u.data").write_text("196\t242\t3\t881250949\n186\t302\t3\t891717742\n")
     monkeypatch.setenv(MOVIELENS, str(tmp_path))
     assert read(movielens_100k()).users.as_json() == ["186", "196"]
+    wheel = tmp_path / "some.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("recbole/dataset_example/ml-100k/ml-100k.inter", "user_id:token\titem_id:token\n7\t9\n")
+        archive.writestr("recbole/dataset_example/ml-100k/ml-100k.item", "item_id:token\tclass:token_seq\n9\tdrama\n")
+    monkeypatch.setenv(MOVIELENS, str(wheel))
+    zipped = movielens_100k()
+    assert (read(zipped).users.as_json(), zipped.kinds["class"]) == (["7"], "token_seq")
+    assert zipped.where(0) == f"{wheel}/recbole/dataset_example/ml-100k/ml-100k.inter, row 1"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("other.txt", "")
+    with pytest.raises(DataError, match=r"no ml-100k\.inter and no u\.data"):
+        movielens_100k()
     monkeypatch.delenv(MOVIELENS)
     monkeypatch.setattr("importlib.metadata.files", lambda name: [])
     with pytest.raises(DataError, match="no redistribution"):

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.bench
 
 SEEDS = (0, 1, 2)
 RANDOM = {"split": "random", "test_fraction": 0.2, "valid_fraction": 0.1, "split_seed": 42}
-SHORT = {"epochs": 17}
+SHORT = {"epochs": 16}
 
 
 def measure(

@@ -221,13 +221,34 @@ def test_models_beat_popularity_and_ials_starts_from_a_run(
     ials = fitted(Ials, options, problem, splits.refit)
     assert min(ndcg(ease), ndcg(ials)) > 1.5 * ndcg(popular)
     again = Ials.create(options=options, problem=problem, train=splits.refit, seed=9)
-    assert again.start_from(ials) == ["0 of 120 items are new: their factors start at random"]
+    assert again.start_from(ials) == ["items that are new, and start at random: 0 of 120"]
     _, progress = again.step(splits.refit, again.start(splits.refit, ENGINE), ENGINE)
     fresh = Ials.create(options=options, problem=problem, train=splits.refit, seed=9)
     _, from_nothing = fresh.step(splits.refit, fresh.start(splits.refit, ENGINE), ENGINE)
     assert progress.metrics["loss"] < from_nothing.metrics["loss"]
     with pytest.raises(TypeError, match=r"model\.factors=16"):
         again.start_from(ease)
+
+
+def test_new_interactions_are_taken_in_by_two_iterations_from_a_run(tmp_path: Path) -> None:
+    events = synthetic_interactions().interactions
+    early = events.slice(0, len(events) * 3 // 4)  # in the order of time; later there are new users
+    model, quiet = {"name": "recommendation/ials", "factors": 16}, {"report": False, "baselines": False}
+
+    def train(name: str, data: Any, iterations: int, **more: Any) -> plait.Run:
+        return plait.train(
+            "recommendation/top-n", {**model, **more}, data, out=tmp_path / name, output=quiet,
+            trainer={"iterations": iterations},
+        )  # fmt: skip
+
+    old = train("old", early, 15)
+    taken, anew, whole = (
+        train("taken", events, 2, **{"from": str(old.path)}), train("anew", events, 2), train("whole", events, 15)
+    )  # fmt: skip
+    assert "model.from: items that are new, and start at random: 0 of 120" in taken.info["notes"]
+    reached = [run.metrics["test"]["ndcg@10"] for run in (anew, taken, whole)]
+    assert reached[0] < reached[1]
+    assert reached[1] > 0.9 * reached[2]
 
 
 def test_questions_are_answered(task: RankingTask, splits: Any, problem: Any, ease: Any) -> None:

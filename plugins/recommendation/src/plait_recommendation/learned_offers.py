@@ -29,8 +29,11 @@ LEARNED_MODELS = (
         summary="Causal self-attention over the last items (SASRec), cross-entropy over all items, sampled, or gBCE",
         target="plait_recommendation.sequence.sasrec:Sasrec",
         tasks=(_NEXT_ITEM, _TOP_N), trainer="gradient",
-        conformance=({**_TINY, "model.blocks": 1}, {**_TINY, "model.blocks": 1, "model.loss": "gbce"}),
-        defaults=_SEQUENCE,
+        conformance=(
+            {**_TINY, "model.blocks": 1}, {**_TINY, "model.blocks": 1, "model.loss": "gbce"},
+            {**_TINY, "model.blocks": 1, "model.positions": "learned"},
+        ),
+        defaults={**_SEQUENCE, "trainer.epochs": 32},
     ),
     ModelSpec(
         name="recommendation/gru4rec",

@@ -20,6 +20,7 @@ from plait_recommendation.options import InteractionOptions
 from plait_recommendation.pairs import Pair, Pairs, Targets
 from plait_recommendation.ranking.splitting import TEST, TRAIN, VALID, Division
 from plait_recommendation.reading import PARTS, read_interactions
+from plait_recommendation.wording import counted
 
 READ: tuple[Kind, ...] = ("categorical", "numeric", "token_seq")
 """The kinds of columns that networks on pairs read; texts and embeddings they leave out, with a note."""
@@ -237,5 +238,5 @@ def _divided(data: InteractionData, options: PairOptions, seed: int) -> tuple[np
     train = np.flatnonzero(parts == PARTS.index("train"))
     if not (parts == VALID).any() and len(train) and options.valid_fraction:
         parts[train[carve(len(train), fraction=options.valid_fraction, seed=seed)[1]]] = VALID
-        return parts, [f"valid: {int((parts == VALID).sum()):,} pairs drawn from train"]
+        return parts, [f"valid: {counted(int((parts == VALID).sum()), 'pair', 'pairs')} drawn from train"]
     return parts, []

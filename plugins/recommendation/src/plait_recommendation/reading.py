@@ -21,6 +21,7 @@ from plait_recommendation.ids import UNKNOWN, Codes, IdMap, encode
 from plait_recommendation.interactions import InteractionData, Interactions
 from plait_recommendation.options import InteractionOptions
 from plait_recommendation.sources import SUPPORTED, Source, open_source, read_features
+from plait_recommendation.wording import counted
 
 PARTS = ("train", "valid", "test")
 _MEND = "give it a value or remove the row"
@@ -89,7 +90,9 @@ def read_interactions(
     total = len(table)
     known = rows.items != UNKNOWN
     if unknown := rows.keep(known):
-        notes.append(f"{unknown:,} of {total:,} events are with items that the trained run does not know: left out")
+        notes.append(
+            f"{unknown:,} of {counted(total, 'event', 'events')} with items unknown to the trained run: left out"
+        )
     _settle_faults(rows, first, options, notes)
     _note_future(rows, notes)
     if least_rating is not None:
@@ -99,19 +102,24 @@ def read_interactions(
                 hint="name the column: data.fields.rating=COLUMN",
             )
         left = rows.keep(rows.ratings >= np.float32(least_rating))
-        notes.append(f"{left:,} events are rated below {least_rating:g}: left out")
+        notes.append(f"{counted(left, 'event is', 'events are')} rated below {least_rating:g}: left out")
     if most_users is not None:
         present = np.unique(rows.users)
         drawn = present[limit(len(present), most=most_users, seed=seed)]
         chosen = np.zeros(len(user_map), bool)
         chosen[drawn] = True
         if left := rows.keep(chosen[rows.users]):
-            notes.append(f"data.limit: {len(drawn):,} of {len(present):,} users drawn; {left:,} events left out")
+            notes.append(
+                f"data.limit: {len(drawn):,} of {counted(len(present), 'user', 'users')} drawn; "
+                f"{counted(left, 'event', 'events')} left out"
+            )
     keep, count = repeats(rows.users, rows.items, rows.times, which=options.duplicates)
     rows.keep(keep)
     if count:
         done = "kept" if options.duplicates == "keep" else f"only the {options.duplicates} of each pair kept"
-        notes.append(f"{count:,} events repeat an earlier one of the same user and item: {done}")
+        notes.append(
+            f"{counted(count, 'event repeats', 'events repeat')} an earlier one of the same user and item: {done}"
+        )
     if not only_test:
         found = core(rows.users, rows.items, options.min_user_events, options.min_item_events)
         rows.keep(found.kept)
@@ -232,12 +240,12 @@ def _settle_faults(rows: _Columns, first: Source, options: InteractionOptions, n
     bad, where = int((~good).sum()), first.where(int(rows.rows[np.argmin(good)]))
     if options.on_error == "stop":
         raise DataError(
-            f"{where}: 'rating' is not a finite number; {bad:,} of {len(good):,} events are so",
+            f"{where}: 'rating' is not a finite number; {bad:,} of {counted(len(good), 'event', 'events')} so",
             hint="mend or remove them, or leave them out with data.on_error=skip",
             details={"rows": bad, "field": "rating"},
         )
     rows.keep(good)
-    notes.append(f"skipped {bad:,} events whose rating is not a finite number; the first: {where}")
+    notes.append(f"skipped {counted(bad, 'event', 'events')} whose rating is not a finite number; the first: {where}")
 
 
 _UNITS = ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6), (np.inf, 1e9))  # below this bound, so many ticks are a second
@@ -250,7 +258,10 @@ def _note_future(rows: _Columns, notes: list[str]) -> None:
     ticks = next(per for bound, per in _UNITS if np.median(rows.times) < bound)
     tomorrow = (time.time() + 86_400) * ticks  # a day of grace for time zones
     if ahead := int((rows.times > tomorrow).sum()):
-        notes.append(f"{ahead:,} events lie in the future (the latest at {rows.times.max()}): kept as they are")
+        notes.append(
+            f"{counted(ahead, 'event lies', 'events lie')} in the future (the latest at {rows.times.max()}): "
+            "kept as they are"
+        )
 
 
 def _core_notes(found: Counted, options: InteractionOptions) -> list[str]:
@@ -258,7 +269,8 @@ def _core_notes(found: Counted, options: InteractionOptions) -> list[str]:
         return []
     return [
         f"{options.min_user_events}-core of users and {options.min_item_events}-core of items: left out "
-        f"{found.users:,} users, {found.items:,} items, {found.events:,} events in {found.rounds} rounds"
+        f"{counted(found.users, 'user', 'users')}, {counted(found.items, 'item', 'items')}, "
+        f"{counted(found.events, 'event', 'events')} in {counted(found.rounds, 'round', 'rounds')}"
     ]
 
 
@@ -324,6 +336,6 @@ def _features(
     if missing:
         notes.append(f"{missing:,} of {len(ids):,} {key}s have no row in {where}: their features are unknown")
     if unused:
-        notes.append(f"{unused:,} rows of {where} are of {key}s without an event: not used")
+        notes.append(f"{counted(unused, 'row', 'rows')} of {where} without an event of the {key}: not used")
     columns = table.drop_columns([key])
     return typed(columns.take(pa.array(found, mask=found == UNKNOWN)), {**kinds, **options.kinds}, where=where)

@@ -21,6 +21,12 @@ from plait_nlp.architectures.tokenizers import TextTokenizer
 HEADS: Mapping[str, str] = {
     "classification": "plait_nlp.text_classification.head:ClassificationHead",
     "sentence-embedding": "plait_nlp.sentence_embedding.head:EmbeddingHead",
+    "causal-language-modelling": "plait_nlp.language_modelling.head:CausalHead",
+    "question-answering": "plait_nlp.question_answering.head:AnsweringHead",
+    "token-classification": "plait_nlp.token_classification.head:TaggingHead",
+    "hidden-words": "plait_nlp.masked_modelling.head:HiddenWordsHead",
+    "hidden-words-and-next-sentence": "plait_nlp.masked_modelling.head:HiddenWordsAndNextSentenceHead",
+    "sequence-to-sequence": "plait_nlp.sequence_to_sequence.head:SequenceHead",
 }
 """The class for each `problem["objective"]`; it is imported when a model is made for it."""
 
@@ -48,12 +54,23 @@ class Head(ABC):
         """Fields of the config that the task decides: the labels."""
         return {}
 
+    def check(self, kind: type, config: Any) -> None:  # noqa: B027  # most tasks ask for no more than the form
+        """Refuse a network that lacks what the task needs.
+
+        Args:
+            kind: its class in transformers.
+            config: of it.
+
+        Raises:
+            RecipeError: says which have it.
+        """
+
     def special_tokens(self) -> Sequence[str]:
         """Further special tokens that a tokenizer that is trained gets."""
         return ()
 
-    def units(self, train: Split) -> Split:
-        """As `Processor.units`."""
+    def units(self, train: Split, *, inputs: Inputs) -> Split:
+        """As `Processor.units`; `inputs` has the tokenizer by which texts are cut into units."""
         return train
 
     def lengths(self, examples: Split) -> Sequence[int] | None:
@@ -76,7 +93,9 @@ class Head(ABC):
     def decode(self, output: Output, batch: Batch) -> list[Any]:
         """One prediction for each example."""
 
-    def predict_batch(self, network: Any, batch: Batch, engine: Any, output: Output | None) -> list[Any] | None:
+    def predict_batch(
+        self, network: Any, batch: Batch, engine: Any, output: Output | None, *, inputs: Inputs
+    ) -> list[Any] | None:
         """Predictions that need more than one forward (generation); None: `decode` of a forward is what is wanted.
 
         Args:

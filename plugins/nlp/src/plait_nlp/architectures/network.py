@@ -12,7 +12,7 @@ from torch import Tensor
 from plait.errors import DataError, RecipeError
 from plait.model import Batch, Model, NeuralModel, Output
 from plait.task import Problem, Split
-from plait.weights import load_tensors, save_tensors
+from plait.weights import load_tensors
 from plait_nlp.architectures.configuration import longest, make_config
 from plait_nlp.architectures.directory import AUTO, check_block, known_types, need_tokenizer, read_directory, variant
 from plait_nlp.architectures.heads import Head, head_for
@@ -114,8 +114,10 @@ class TransformersModel(NeuralModel):
 
     def _new_modules(self) -> list[str]:
         """Names of the modules outside the trunk: the head, which is trained whole under LoRA."""
-        prefix = self.network.base_model_prefix
-        return [name for name, _ in self.network.named_children() if name != prefix]
+        names = [name for name, _ in self.network.named_children()]
+        # T5 has the parts of its trunk beside its head, not in a module of their own
+        trunk = {self.network.base_model_prefix} & {*names} or {"shared", "encoder", "decoder"}
+        return [name for name in names if name not in trunk]
 
     def forward(self, batch: Batch) -> Output:
         return self.head.forward(self.network, batch)
@@ -124,7 +126,7 @@ class TransformersModel(NeuralModel):
         return self.head.decode(output, batch)
 
     def predict_batch(self, batch: Batch, engine: Any, output: Output | None = None) -> list[Any]:
-        found = self.head.predict_batch(self.network, batch, engine, output)
+        found = self.head.predict_batch(self.network, batch, engine, output, inputs=self.processor.inputs)
         return super().predict_batch(batch, engine, output) if found is None else found
 
     def start_from(self, other: Model) -> list[str]:
@@ -134,9 +136,9 @@ class TransformersModel(NeuralModel):
 
     # A directory that transformers loads as it is
 
-    def save(self, directory: Path) -> None:
-        save_tensors(self.network.state_dict(), directory / "model.safetensors", {"format": "pt"})
-        self.save_assets(directory)
+    def name_in_file(self, name: str) -> str:
+        """As `transformers` calls it."""
+        return name.removeprefix("network.")
 
     def save_assets(self, directory: Path) -> None:
         state = self.processor.as_json()
@@ -157,6 +159,7 @@ class TransformersModel(NeuralModel):
         tokenizer = (directory / "tokenizer.json").read_text(encoding="utf-8")
         state["tokenizer"] = {"tokenizer": tokenizer, "specials": state.pop("specials"), "limit": state.pop("limit")}
         own = options.model_copy(update={"directory": None, "from_": None, "pretrained": False})
+        state["options"] = own.as_json()  # with what was changed afterwards: how answers are found
         model = cls.build(options=own, problem=problem, processor=TextProcessor.from_json(state), seed=0)
         model.options = options
         model.network.load_state_dict(load_tensors(directory / "model.safetensors"))
@@ -220,6 +223,7 @@ def _check_served(library: Any, config: Any, head: Head) -> None:
             f" this task needs",
             hint="bert, roberta, distilbert and electra are encoders; gpt2 and llama decoders; t5 and bart both",
         )
+    head.check(mapping[type(config)], config)
 
 
 def _plain(config: Any) -> dict[str, Any]:

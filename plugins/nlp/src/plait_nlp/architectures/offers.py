@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from plait_registry import ModelSpec
 
 _TINY = {
@@ -12,9 +14,19 @@ _VARIANTS = {
     "nlp/text-classification": ("bert", "distilbert", "gpt2", "t5"),
     "nlp/multi-label-classification": ("bert",),
     "nlp/text-regression": ("roberta",),
+    "nlp/token-classification": ("bert", "gpt2"),
+    "nlp/question-answering": ("bert", "roberta"),
     "nlp/sentence-embedding": ("bert",),
+    "nlp/causal-language-modelling": ("gpt2", "llama"),
+    "nlp/masked-language-modelling": ("bert", "roberta"),
+    "nlp/translation": ("t5", "marian"),
+    "nlp/summarization": ("bart",),
 }
 """The architectures that the conformance suite trains for each task."""
+_MORE: tuple[Mapping[str, object], ...] = (
+    {"task": "nlp/masked-language-modelling", "model.name": "transformers/bert", "data.next_sentence": True},
+)
+"""Further ones, with settings of their own."""
 
 TRANSFORMERS = ModelSpec(
     name="transformers/*",
@@ -24,10 +36,13 @@ TRANSFORMERS = ModelSpec(
     trainer="gradient",
     in_modality="nlp",
     early="plait_nlp.architectures.directory:check_block",
-    conformance=tuple(
-        {"task": task, "model.name": f"transformers/{kind}", **_TINY}
-        for task, kinds in _VARIANTS.items()
-        for kind in kinds
+    conformance=(
+        *(
+            {"task": task, "model.name": f"transformers/{kind}", **_TINY}
+            for task, kinds in _VARIANTS.items()
+            for kind in kinds
+        ),
+        *({**_TINY, **each} for each in _MORE),
     ),
     # the trainer's own 1e-3 is for networks without attention; fine-tuning of a directory wants 2e-5 to 5e-5
     defaults={"trainer.learning_rate": 0.0005, "trainer.epochs": 5},

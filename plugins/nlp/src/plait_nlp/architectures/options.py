@@ -7,6 +7,9 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from plait.options import PATH, ModelOptions, Options
+from plait_nlp.masked_modelling.options import MaskingOptions
+from plait_nlp.question_answering.options import AnswerOptions
+from plait_nlp.sequence_to_sequence.options import SequenceOptions
 
 
 class LoraOptions(Options):
@@ -52,5 +55,11 @@ class TransformersOptions(ModelOptions):
     """Whether a tokenizer that is trained drops case and accents."""
     lora: LoraOptions | None = None
     """Train low-rank matrices and the head only; None: all that is not in `freeze`."""
+    masking: MaskingOptions = Field(default_factory=MaskingOptions)
+    """How words are hidden, where it is learned to tell them."""
+    answers: AnswerOptions = Field(default_factory=AnswerOptions)
+    """For question answering: how contexts are read and answers are found."""
     buckets: bool = True
     """Whether training batches are of texts of like length, which saves padding; else drawn without regard to it."""
+    sequence: SequenceOptions = Field(default_factory=SequenceOptions)
+    """For translation and summarization: what is put before inputs, lengths of targets, and the search."""

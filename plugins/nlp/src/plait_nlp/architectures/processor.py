@@ -44,7 +44,7 @@ class TextProcessor(Processor):
         return Inputs(self.tokenizer, max_length=self.max_length, type_ids=type_ids)
 
     def units(self, train: Split) -> Split:
-        return self.head.units(train)
+        return self.head.units(train, inputs=self.inputs)
 
     def lengths(self, examples: Split) -> Sequence[int] | None:
         return self.head.lengths(examples) if self.options.buckets else None

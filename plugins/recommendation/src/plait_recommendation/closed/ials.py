@@ -95,7 +95,7 @@ class Ials(IterativeModel):
         codes = np.array([theirs.code(each) for each in self.problem["items"]])
         known = torch.from_numpy(codes != UNKNOWN)
         self.items[known] = other.items[torch.from_numpy(codes[codes != UNKNOWN])]
-        return [f"{int((~known).sum())} of {len(codes)} items are new: their factors start at random"]
+        return [f"items that are new, and start at random: {int((~known).sum()):,} of {len(codes):,}"]
 
     def predict(self, examples: Sequence[Case]) -> Rankings:
         return recommend(self, examples, self.problem)

@@ -14,6 +14,7 @@ from plait_recommendation.sources import Source
 SEGMENTS = ("casual", "family", "sports", "student", "tech", "travel")
 CATEGORIES = ("books", "games", "garden", "music", "shoes", "tools")
 DEVICES = ("desktop", "phone", "tablet", "tv")
+IMPRESSIONS = 50_000
 TAGS = ("classic", "gift", "light", "new", "sale", "small", "strong", "warm")
 
 
@@ -40,8 +41,8 @@ class Clicks:
 
 
 def synthetic_clicks() -> Source:
-    """20,000 impressions of 400 users and 200 items."""
-    return make_clicks(20_000).source
+    """50,000 impressions of 400 users and 200 items: enough for a network to find an interaction of order 3."""
+    return make_clicks(IMPRESSIONS).source
 
 
 def make_clicks(impressions: int, *, users: int = 400, items: int = 200, seed: int = 0) -> Clicks:

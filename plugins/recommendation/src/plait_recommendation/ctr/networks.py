@@ -157,10 +157,6 @@ class Dlrm(nn.Module):
         return logits
 
 
-DEEP_DEVIATION = 0.05
-"""Of initial vectors. At 0.01 products of three values start at 1e-6, and an interaction of order 3 is found late."""
-
-
 def perceptron(width: int, hidden: Sequence[int], *, dropout: float) -> nn.Sequential:
     """Linear layers with ReLU and dropout after each; none is the identity."""
     layers: list[nn.Module] = []

@@ -9,9 +9,10 @@ CLICKS = "recommendation/ctr"
 _TINY = {"model.min_count": 1, "trainer.learning_rate": 0.03, "data.limit": 512, "trainer.batch_size": 64}
 _DEEP_TINY = {**_TINY, "model.dimension": 4, "model.hidden": [8], "trainer.learning_rate": 0.02}
 _FIT = {
-    "trainer.batch_size": 512, "trainer.evaluation_batch_size": 4096, "trainer.epochs": 20, "trainer.patience": 5,
+    "trainer.batch_size": 512, "trainer.evaluation_batch_size": 4096, "trainer.epochs": 40, "trainer.patience": 10,
     "trainer.schedule": "constant", "trainer.clip": None, "trainer.log_every": 50,
 }  # fmt: skip
+_VECTORS = {**_FIT, "trainer.learning_rate": 0.005, "trainer.weight_decay": 0.3, "trainer.average": 0.995}
 
 CLICK_TASK = TaskSpec(
     name=CLICKS,
@@ -22,13 +23,20 @@ CLICK_TASK = TaskSpec(
     primary_metric=Metric("auc", True),
     models=(
         "recommendation/deepfm", "recommendation/dcn-v2", "recommendation/dlrm",
-        "recommendation/factorization-machine", "recommendation/logistic-regression",
+        "recommendation/factorization-machine", "recommendation/logistic-regression", "recommendation/click-rates",
     ),
     default_model="recommendation/deepfm",
+    baselines=("recommendation/click-rates",),
     demo_data="synthetic-clicks",
 )  # fmt: skip
 
 CLICK_MODELS = (
+    ModelSpec(
+        name="recommendation/click-rates",
+        summary="The damped rates of clicks of user and item, in closed form: what a click model has to beat",
+        target="plait_recommendation.ctr.rates:ClickRates",
+        tasks=(CLICKS,), trainer="iterative", conformance=({"data.limit": 512},),
+    ),
     ModelSpec(
         name="recommendation/logistic-regression",
         summary="A weight for each value: the linear baseline of click prediction",
@@ -42,14 +50,14 @@ CLICK_MODELS = (
         target="plait_recommendation.ctr.models:FactorizationMachineModel",
         tasks=(CLICKS,), trainer="gradient",
         conformance=({**_TINY, "model.dimension": 4}, {**_TINY, "model.numbers": "buckets"}),
-        defaults={**_FIT, "trainer.learning_rate": 0.005, "trainer.weight_decay": 0.3, "trainer.average": 0.995},
+        defaults=_VECTORS,
     ),
     ModelSpec(
         name="recommendation/deepfm",
         summary="A factorization machine and a perceptron on the same vectors (Guo et al. 2017)",
         target="plait_recommendation.ctr.models:DeepFmModel",
         tasks=(CLICKS,), trainer="gradient", conformance=(_DEEP_TINY,),
-        defaults={**_FIT, "trainer.learning_rate": 0.005, "trainer.weight_decay": 0.3, "trainer.average": 0.995},
+        defaults=_VECTORS,
     ),
     ModelSpec(
         name="recommendation/dcn-v2",
@@ -57,14 +65,14 @@ CLICK_MODELS = (
         target="plait_recommendation.ctr.models:DeepCrossModel",
         tasks=(CLICKS,), trainer="gradient",
         conformance=(_DEEP_TINY, {**_DEEP_TINY, "model.rank": 2, "model.structure": "stacked"}),
-        defaults={**_FIT, "trainer.learning_rate": 0.005, "trainer.weight_decay": 0.3, "trainer.average": 0.995},
+        defaults=_VECTORS,
     ),
     ModelSpec(
         name="recommendation/dlrm",
         summary="Numbers and categories as vectors, their products, a perceptron (Naumov et al. 2019)",
         target="plait_recommendation.ctr.models:DlrmModel",
         tasks=(CLICKS,), trainer="gradient", conformance=(_DEEP_TINY,),
-        defaults={**_FIT, "trainer.learning_rate": 0.005, "trainer.weight_decay": 0.3, "trainer.average": 0.995},
+        defaults=_VECTORS,
     ),
 )  # fmt: skip
 

@@ -19,6 +19,7 @@ from plait_recommendation.ctr.evaluation import ClickEvaluator
 from plait_recommendation.interactions import InteractionData
 from plait_recommendation.pair_reading import Labelled, PairOptions, columns_of, parse_pair, protocol, read_pairs, said
 from plait_recommendation.pairs import Pair, Pairs, Targets
+from plait_recommendation.wording import counted
 
 LABELS = ("label", "clicked", "click")
 """What the column of labels may be called where `data.label` does not say."""
@@ -100,8 +101,8 @@ class ClickPrediction(Task):
         targets, wrong = _binary(features.column(column), column)
         if len(wrong) and options.on_error == "stop":
             raise _no_label(features.column(column), column, data, wrong)
-        notes = (f"skipped {len(wrong):,} pairs whose {column!r} is neither 0 nor 1",) if len(wrong) else ()
-        return Labelled(targets, (column,), notes)
+        said = f"skipped {counted(len(wrong), 'pair', 'pairs')} whose {column!r} is neither 0 nor 1"
+        return Labelled(targets, (column,), (said,) if len(wrong) else ())
 
     def _rated(self, data: InteractionData, names: list[str]) -> Labelled:
         ratings, threshold = data.interactions.ratings, self.options.threshold

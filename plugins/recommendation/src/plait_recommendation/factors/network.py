@@ -98,7 +98,9 @@ class FactorModel(NeuralModel):
             events = processor.memory.histories.sizes
             full = int((events >= len(problem["items"])).sum())
             if full:  # only they can have met every item: 0 negatives are left to draw
-                model.notes.append(f"up to {full:,} users have met every item: nothing can be learned of their taste")
+                model.notes.append(
+                    f"users who have met every item, so that nothing can be learned of them: up to {full:,}"
+                )
         return model
 
     def train(self, mode: bool = True) -> Self:

@@ -71,8 +71,8 @@ class Ranking:
         items: codes, int32 [k], best first; fewer than asked for where not enough are allowed.
         scores: float32 [k], not ascending; of no fixed unit.
         notes: from the case.
-        reasons: for each item the codes of history items that speak for it most, and how much they add to the score;
-            None where none are asked for, or the model has none.
+        reasons: for each item the codes of history items that speak for it most, and how much they add to the score
+            (of sequence models: to the log-probability, in nats); None where none are asked for, or the model has none.
     """
 
     items: Codes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -63,29 +63,50 @@ def _answered(scorer: Scorer, queries: Queries, depth: int) -> Rankings:
     if len(alike):
         scores[torch.from_numpy(alike)] = scorer.similar(queries.likes[alike]).to(scores)
     found = rank(scores, queries, depth, explained=True)
-    if queries.explain:
-        found.reasons = [
-            _reasons(scorer, queries, row, found.items[row]) if row in queries.explain else None
-            for row in range(len(queries))
-        ]
-        found.notes = queries.unexplained([row for row in queries.explain if found.reasons[row] is None])
+
+    def weigh(history: Codes, items: Codes) -> tuple[Codes, Tensor] | None:
+        events = np.unique(history)
+        weights = scorer.weigh(events, items)
+        return None if weights is None else (events, weights)
+
+    add_reasons(found, queries, weigh)
     return found
 
 
-def _reasons(scorer: Scorer, queries: Queries, row: int, items: Codes) -> Reasons | None:
-    """For each item the events of the history that add most to its score; None where the model cannot say."""
+def add_reasons(
+    found: Rankings, queries: Queries, weigh: Callable[[Codes, Codes], tuple[Codes, Tensor] | None]
+) -> None:
+    """Give the rankings the reasons that their queries ask for: for each item the events of the history that speak for
+    it most; or the note that the model cannot say.
+
+    Args:
+        weigh: from a history (codes in the order of time) and some items to the history's items, each once, and how
+            much each speaks for those, [items, history's]; None where the model cannot say.
+    """
+    if not queries.explain:
+        return
+    found.reasons = [
+        _reasons(weigh, queries, row, found.items[row]) if row in queries.explain else None
+        for row in range(len(queries))
+    ]
+    found.notes = queries.unexplained([row for row in queries.explain if found.reasons[row] is None])
+
+
+def _reasons(
+    weigh: Callable[[Codes, Codes], tuple[Codes, Tensor] | None], queries: Queries, row: int, items: Codes
+) -> Reasons | None:
     history, most = queries.histories[row], queries.explain[row]
     items = items[items != UNKNOWN]
     if not len(history) or not len(items) or queries.likes[row] != UNKNOWN:
         return ((),) * len(items)
-    history = np.unique(history)
-    weights = scorer.weigh(history, items)
-    if weights is None:
+    weighed = weigh(history, items)
+    if weighed is None:
         return None
+    events, weights = weighed
     found = []
-    for each in weights.double().numpy():
+    for each in weights.double().cpu().numpy():
         best = np.argsort(-each, kind="stable")[:most]
-        found.append(tuple((int(history[at]), float(each[at])) for at in best if each[at] > 0))
+        found.append(tuple((int(events[at]), float(each[at])) for at in best if each[at] > 0))
     return tuple(found)
 
 

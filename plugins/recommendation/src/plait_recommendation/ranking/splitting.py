@@ -13,6 +13,7 @@ from plait.errors import DataError
 from plait.task import Splits
 from plait_recommendation.interactions import InteractionData, Interactions, Lists
 from plait_recommendation.ranking.cases import RankingSplit, RankingTrain
+from plait_recommendation.wording import counted
 
 How = Literal["leave-last-out", "global-time", "random", "users", "given", "held-out"]
 Parts = npt.NDArray[np.int8]
@@ -75,7 +76,7 @@ class Division:
         parts[ends[sizes >= 2] - 1] = TEST
         notes = ["each user's last event is to be found from those before it (fold-in)"]
         if one := int((sizes == 1).sum()):
-            notes.append(f"{one:,} users have one event, and are not judged")
+            notes.append(f"{counted(one, 'user has', 'users have')} one event: nothing is judged")
         return parts, notes
 
     def _leave_last_out(self, events: Interactions) -> tuple[Parts, list[str]]:
@@ -85,15 +86,16 @@ class Division:
         parts[ends[sizes >= 3] - 2] = VALID
         notes = []
         if one := int((sizes == 1).sum()):
-            notes.append(f"{one:,} users have one event: it is train, and they are not judged")
+            notes.append(f"{counted(one, 'user has', 'users have')} one event: it is train, and nothing is judged")
         if two := int((sizes == 2).sum()):
-            notes.append(f"{two:,} users have two events: train and test, no valid")
+            notes.append(f"{counted(two, 'user has', 'users have')} two events: train and test, no valid")
         if events.times is None:
             notes.append("the data have no timestamp: the order of the file is taken for the order of time")
         last = ends[sizes >= 2] - 1
         if events.times is not None and (tied := int((events.times[last] == events.times[last - 1]).sum())):
             notes.append(
-                f"{tied:,} of {len(last):,} users have their last two events at one time: the order of the file decides"
+                f"{tied:,} of {counted(len(last), 'user', 'users')} with the last two events at one time: the order of "
+                "the file decides"
             )
         return parts, notes
 
@@ -107,7 +109,9 @@ class Division:
         said = ", ".join(str(events.times[at]) for at in bounds)
         notes = [f"global time: valid and test begin at {said}"]
         if tied:
-            notes.append(f"{tied:,} events share the time of a boundary: the order of the file decides")
+            notes.append(
+                f"{counted(tied, 'event shares', 'events share')} the time of a boundary: the order of the file decides"
+            )
         return parts, notes
 
     def _random(self, events: Interactions) -> tuple[Parts, list[str]]:
@@ -136,8 +140,8 @@ class Division:
             own = np.diff(np.searchsorted(events.users[rows], np.append(np.sort(chosen), events.user_count)))
             within = np.arange(len(rows)) - np.repeat(np.cumsum(own) - own, own)
             parts[order[within < np.repeat(np.maximum(1, own // 5), own)]] = target
-        return parts, [f"held out as a whole: {tests:,} users for test, {valids:,} for valid; a fifth of the events of "
-                       "each is to be found from the rest"]  # fmt: skip
+        said = f"held out as a whole: {counted(tests, 'user', 'users')} for test, {valids:,} for valid"
+        return parts, [f"{said}; a fifth of the events of each is to be found from the rest"]
 
     def _cut(self, order: npt.NDArray[np.int64]) -> Parts:
         """The last of an order are test, those before them valid."""
@@ -174,7 +178,10 @@ def make_splits(data: InteractionData, division: Division) -> Splits:
     cold = (train.item_counts() == 0) & (events.select(parts != TRAIN).item_counts() > 0)
     if cold.any() and len(train):
         hit = int(cold[events.items[parts == TEST]].sum())
-        notes.append(f"{int(cold.sum()):,} items are not in train; {hit:,} test events are with them")
+        notes.append(
+            f"{counted(int(cold.sum()), 'item is', 'items are')} not in train; "
+            f"{counted(hit, 'test event is', 'test events are')} with such"
+        )
     refit = None
     if division.refit and "valid" in judged and (parts == TEST).any():
         refit = _train(data, events.select(np.isin(parts, (TRAIN, VALID, VALID_HISTORY))), division)
@@ -206,7 +213,7 @@ def _judged(
         again = _repeated(events, targets, seen)
         if count := int(again.sum()):
             why = "which is not recommended again: left out (data.mask_seen=false keeps them)"
-            notes.append(f"{name}: {count:,} events repeat an item of the history, {why}")
+            notes.append(f"{name}: {counted(count, 'event repeats', 'events repeat')} an item of the history, {why}")
             targets = targets & ~again
     if not targets.any():
         return None
@@ -214,7 +221,10 @@ def _judged(
     known = Lists.of(events.users[seen], events.items[seen], events.user_count)
     rows = np.flatnonzero(wanted.sizes)
     if blank := int((known.sizes[rows] == 0).sum()):
-        notes.append(f"{name}: {blank:,} users have no history: only what suits everybody can be recommended to them")
+        notes.append(
+            f"{name}: {counted(blank, 'user has', 'users have')} no history: "
+            "only what suits everybody can be recommended there"
+        )
     codes = rows.astype(np.int32) if data.known_users is None else data.known_users[rows]
     ids = data.users.ids.take(pa.array(rows))
     return RankingSplit(

@@ -1,4 +1,4 @@
-"""What do models of ratings share: known users and items, their biases, and estimates for pairs?"""
+"""What do models by biases of user and item share: which of them are known, and estimates for pairs?"""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ class RatingOptions(ModelOptions):
 
 
 class RatingModel(IterativeModel):
-    """Ratings as a mean, a user's bias and an item's bias, and what a subclass adds. It knows no file.
+    """Ratings (or log odds of clicks) as a mean, a user's bias and an item's bias, and what a subclass adds. It knows
+    no file.
 
     Args:
         users, items: the ids behind the data's codes; `user_known` and `item_known` of the state say of which of them
@@ -52,7 +53,7 @@ class RatingModel(IterativeModel):
     """
 
     Options: ClassVar[type[ModelOptions]] = RatingOptions
-    options: RatingOptions
+    options: Any  # `RatingOptions`, or a subclass's own
 
     def __init__(self, *, options: Any, problem: Problem, users: IdMap, items: IdMap, seed: int) -> None:
         self.options, self.problem, self.seed = options, problem, seed
@@ -72,8 +73,9 @@ class RatingModel(IterativeModel):
     def estimates(self, users: Codes, items: Codes) -> npt.NDArray[np.float64]:
         """Ratings before clipping [pairs]; -1 is a user or item that training has not seen."""
 
-    def predict(self, examples: Sequence[Any]) -> list[Estimate]:
-        users, items = self._codes(examples)
+    def predict(self, examples: Sequence[Any]) -> Sequence[Any]:
+        """`Estimate`s, where a subclass says nothing else."""
+        users, items = self.codes(examples)
         ratings = self.estimates(users, items)
         if self.options.clip:
             ratings = np.clip(ratings, float(self.fitted["low"]), float(self.fitted["high"]))
@@ -107,6 +109,18 @@ class RatingModel(IterativeModel):
         total: npt.NDArray[np.float64] = float(self.fitted["mean"]) + rows_of(self.fitted["user_bias"], users)
         return total + rows_of(self.fitted["item_bias"], items)
 
+    def codes(self, examples: Sequence[Any]) -> tuple[Codes, Codes]:
+        """Codes of users and of items, int32 [pairs]; `UNKNOWN` for those that training has not seen."""
+        if not isinstance(examples, Pairs):
+            pairs = [(self.users.code(each.values["user"]), self.items.code(each.values["item"])) for each in examples]
+            users, items = np.asarray(pairs, np.int32).reshape(-1, 2).T
+            return self._rated("user", users), self._rated("item", items)
+        if self._looked_up is None or self._looked_up[0] is not examples.data:  # once for all batches of a split
+            data = examples.data
+            users, items = _known(data.users, self.users), _known(data.items, self.items)
+            self._looked_up = data, self._rated("user", users), self._rated("item", items)
+        return self._looked_up[1][examples.users], self._looked_up[2][examples.items]
+
     def save(self, directory: Path) -> None:
         save_tensors(self.fitted, directory / "model.safetensors")
         state = {"users": self.users.as_json(), "items": self.items.as_json(), "seed": self.seed}
@@ -119,17 +133,6 @@ class RatingModel(IterativeModel):
         model = cls(options=options, problem=problem, **state)
         model.fitted = load_tensors(directory / "model.safetensors")
         return model
-
-    def _codes(self, examples: Sequence[Any]) -> tuple[Codes, Codes]:
-        if not isinstance(examples, Pairs):
-            pairs = [(self.users.code(each.values["user"]), self.items.code(each.values["item"])) for each in examples]
-            users, items = np.asarray(pairs, np.int32).reshape(-1, 2).T
-            return self._rated("user", users), self._rated("item", items)
-        if self._looked_up is None or self._looked_up[0] is not examples.data:  # once for all batches of a split
-            data = examples.data
-            users, items = _known(data.users, self.users), _known(data.items, self.items)
-            self._looked_up = data, self._rated("user", users), self._rated("item", items)
-        return self._looked_up[1][examples.users], self._looked_up[2][examples.items]
 
     def _rated(self, side: str, codes: Codes) -> Codes:
         """The codes, `UNKNOWN` for those without a rating in training."""

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -15,10 +16,11 @@ from plait.errors import RecipeError
 from plait.model import Batch, Model, NeuralModel, Output
 from plait.options import ModelOptions
 from plait.task import Problem, Split
-from plait_recommendation.ids import require_same_ids
-from plait_recommendation.ranking.cases import RankingTrain
-from plait_recommendation.ranking.queries import Memory
-from plait_recommendation.ranking.topk import Rankings, rank
+from plait_recommendation.ids import Codes, require_same_ids
+from plait_recommendation.ranking.cases import RankingTrain, no_user
+from plait_recommendation.ranking.queries import Memory, Queries
+from plait_recommendation.ranking.recommending import add_reasons
+from plait_recommendation.ranking.topk import rank
 from plait_recommendation.sequence.losses import (
     cross_entropy,
     generalised_binary_cross_entropy,
@@ -161,8 +163,32 @@ class SequenceModel(NeuralModel):
         """The best items of each case, as many as the largest cutoff or as the case asks for."""
         if not batch.size:
             return []
-        answers: Rankings = rank(output.logits.detach().clone(), batch.extra["queries"], max(self.problem["cutoffs"]))
+        queries: Queries = batch.extra["queries"]
+        answers = rank(output.logits.detach().clone(), queries, max(self.problem["cutoffs"]), explained=True)
+        add_reasons(answers, queries, self.weigh)
         return answers
+
+    def weigh(self, history: Codes, items: Codes) -> tuple[Codes, Tensor]:
+        """How much each item of a history speaks for some items: by how many nats their log-probability is lower
+        without it.
+
+        Leaving out is what an answer would be if something had not happened, with any network; attention says where
+        it looks, and little of what that changes (Jain and Wallace 2019).
+
+        Args:
+            history: codes in the order of time, one at least.
+
+        Returns:
+            The items of the history that are seen, each once, ascending [events]; and float32 [items, events].
+        """
+        events = np.unique(history[-self.processor.seen :])
+        cases = [no_user(history), *(no_user(history[history != event]) for event in events)]
+        batch = self.processor.collate(cases, [], training=False)
+        rows, lengths, like = (batch[name].to(self.bias.device) for name in ("items", "lengths", "like"))
+        scores = self._scores(rows, lengths, like)
+        scores = torch.where((lengths == 0)[:, None], self.bias.float(), scores)  # nothing happened: no other history's
+        found = scores.log_softmax(dim=1)[:, torch.from_numpy(items.astype(np.int64)).to(scores.device)]
+        return events, (found[0] - found[1:]).T
 
     def save_assets(self, directory: Path) -> None:
         super().save_assets(directory)

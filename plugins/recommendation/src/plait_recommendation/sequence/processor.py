@@ -52,13 +52,18 @@ class SequenceProcessor(Processor):
         """The code that fills rows up."""
         return self.items
 
+    @property
+    def seen(self) -> int:
+        """Items of a history that a window holds: a mask needs room for itself."""
+        return self.length if self.objective == "next" else self.length - 1
+
     def units(self, train: Any) -> Windows:
         """Windows of users' histories; an epoch holds each step of each history once. Every rank remembers who did
         what."""
         assert isinstance(train, RankingTrain)
         if self.memory is None:
             self.memory = Memory.of(train.interactions)
-        return Windows(train, length=self.length if self.objective == "next" else self.length - 1)
+        return Windows(train, length=self.seen)
 
     def collate(self, examples: Sequence[Any], keys: Sequence[Key], *, training: bool) -> Batch:
         """Windows with targets, or cases with what they are judged by.
@@ -75,8 +80,7 @@ class SequenceProcessor(Processor):
 
     def _windows(self, windows: Sequence[Window], keys: Sequence[Key], *, training: bool) -> Batch:
         moved = shifts(windows, keys) if training else np.zeros(len(windows))
-        length = self.length if self.objective == "next" else self.length - 1
-        parts = cuts(windows, length=length, shifts=moved)
+        parts = cuts(windows, length=self.seen, shifts=moved)
         if self.objective == "next":
             items = padded([part[:-1] for part in parts], self.padding)
             targets = padded([part[1:] for part in parts], NO_TARGET)
@@ -100,8 +104,7 @@ class SequenceProcessor(Processor):
 
     def _cases(self, cases: Sequence[Case]) -> Batch:
         queries = Queries.of(cases, self.memory)
-        length = self.length if self.objective == "next" else self.length - 1
-        items, lengths = recent(queries.histories, length, padding=self.padding, room=self.objective == "masked")
+        items, lengths = recent(queries.histories, self.seen, padding=self.padding, room=self.objective == "masked")
         if self.objective == "masked":
             items[np.arange(len(items)), lengths] = self.items + 1
         tensors = {"items": torch.from_numpy(items), "lengths": torch.from_numpy(lengths)}

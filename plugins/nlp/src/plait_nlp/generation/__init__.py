@@ -1,0 +1,1 @@
+"""Text generation: how does a causal language model go on from a prompt?"""

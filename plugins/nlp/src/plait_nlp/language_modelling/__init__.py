@@ -1,0 +1,1 @@
+"""Language models: how probable is each next token of a text?"""

@@ -1,0 +1,1 @@
+"""Where in a context is the answer to a question?"""

@@ -1,0 +1,1 @@
+"""How is a text written for a text: translation and summarization?"""

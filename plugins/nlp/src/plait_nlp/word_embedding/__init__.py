@@ -1,0 +1,1 @@
+"""Vectors of words by what stands around them, their neighbours, and analogies."""
