@@ -107,7 +107,7 @@ def by_lightning(work: Work, folder: Path, after_step: AfterStep) -> nn.Module:
 
 def by_hf_trainer(work: Work, folder: Path, after_step: AfterStep) -> nn.Module:
     """The Trainer of transformers."""
-    from plait_nlp.architectures.library import transformers
+    from plait.libraries import transformers
 
     library: Any = transformers()  # it imports beside a torchaudio that does not fit this torch
 

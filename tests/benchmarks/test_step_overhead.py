@@ -13,7 +13,7 @@ from tests.benchmarks.comparison import Comparison, compare
 
 pytestmark = pytest.mark.bench
 
-ROUNDS = {"mlp": (9, 200), "resnet18": (9, 10), "bert-4l": (5, 5)}
+ROUNDS = {"mlp": (9, 200), "resnet18": (9, 10), "bert-4l": (5, 5), "texts": (7, 10)}
 """Rounds, and steps of each, by network: some seconds of each contender."""
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import plait
+from plait.libraries import transformers
 from tests.benchmarks.commands import show
 
 pytestmark = pytest.mark.bench
@@ -52,7 +53,8 @@ def by_hand(network: Any, tokenizer: Any, given: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_many_texts_cost_little_more_than_by_hand_and_less_than_a_pipeline(size: str, tmp_path: Path) -> None:
-    library = pytest.importorskip("plait_nlp.architectures.library").transformers()
+    pytest.importorskip("plait_nlp")
+    library = transformers()
     given = texts()
     rows = [(text, ("bad", "good")[index % 2]) for index, text in enumerate(given[:200])]
     model = {"name": "transformers/bert", **SIZES[size]}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -217,7 +218,7 @@ class Sentences(Work):
     batch = 16
 
     def model(self) -> NeuralModel:
-        from plait_nlp.architectures.library import transformers
+        from plait.libraries import transformers
 
         library = transformers()
         config = library.BertConfig(
@@ -244,11 +245,72 @@ class Sentences(Work):
         return found
 
 
+class Texts(Work):
+    """plait-nlp's text classifier, a BERT of 2 layers of 128, on texts of 30 words, 64 a batch: 0.5 M parameters beside
+    the table of words. All tokenize each batch when it is drawn; by hand that is the tokenizer of transformers."""
+
+    batch = 64
+
+    def model(self) -> NeuralModel:
+        from plait_nlp.architectures.network import TransformersModel
+        from plait_nlp.examples import TextSplit
+
+        options = TransformersModel.Options.model_validate(
+            {"name": "transformers/bert", "dropout": 0.0, "vocabulary": VOCABULARY, "buckets": False}
+        )
+        problem = {"objective": "classification", "target": "class", "labels": list(map(str, range(CLASSES)))}
+        train = TextSplit(self.examples()[:500])
+        return TransformersModel.create(options=options, problem={**problem, "pairs": False}, train=train, seed=SEED)
+
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """The number of each text [texts, 1]: a loop by hand holds texts, too."""
+        return torch.arange(self.count)[:, None], torch.from_numpy(self.labels())
+
+    def examples(self) -> Sequence[Any]:
+        from plait_nlp.examples import TextExample
+
+        pairs = zip(made_up(self.count), map(str, self.labels().tolist()), strict=True)
+        return [TextExample(text, None, label, str(index)) for index, (text, label) in enumerate(pairs)]
+
+    def logits(self, network: nn.Module, inputs: Tensor) -> Tensor:
+        found: Tensor = network(**self._tokens(inputs)).logits
+        return found
+
+    def ready(self, inputs: Tensor, labels: Tensor) -> Batch:
+        return Batch({**self._tokens(inputs), "target": labels}, len(labels), len(labels))
+
+    def _tokens(self, inputs: Tensor) -> dict[str, Tensor]:
+        texts, tokenizer = made_up(self.count), by_transformers(self)
+        chosen = [texts[index] for index in inputs.flatten().tolist()]
+        return dict(tokenizer(chosen, padding=True, truncation=True, max_length=128, return_tensors="pt"))
+
+
+@cache
+def made_up(count: int) -> list[str]:
+    """Texts of 30 made-up words of two letters, of which each is a token."""
+    words = np.array([one + other for one in "bdfgklmnprst" for other in "aeiou"])
+    return [" ".join(row) for row in np.random.default_rng(SEED).choice(words, (count, 30)).tolist()]
+
+
+@cache
+def by_transformers(work: Texts) -> Any:
+    """The tokenizer of the model of a work, as transformers has it."""
+    from tokenizers import Tokenizer
+
+    from plait.libraries import transformers
+
+    own = work.model().processor.tokenizer  # type: ignore[attr-defined]  # a TextProcessor
+    settings = {name: value for name, value in own.config().items() if name != "tokenizer_class"}
+    known = Tokenizer.from_str(own.as_json()["tokenizer"])
+    return transformers().PreTrainedTokenizerFast(tokenizer_object=known, **settings)
+
+
 WORKS: dict[str, type[Work]] = {
     "mlp": Vectors,
     "resnet18": Images,
     "vit_tiny_patch16_224": Images,
     "bert-4l": Sentences,
+    "texts": Texts,
 }
 
 

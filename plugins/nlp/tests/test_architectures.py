@@ -11,9 +11,9 @@ import torch
 
 import plait
 from plait.errors import RecipeError
+from plait.libraries import transformers
 from plait.model import Key
 from plait.predictor import Predictor
-from plait_nlp.architectures.library import transformers
 from plait_nlp.architectures.network import TransformersModel
 from plait_nlp.architectures.options import TransformersOptions
 from plait_nlp.architectures.tokenizers import TextTokenizer, load_tokenizer, train_tokenizer

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 import plait
 from plait.errors import DataError, InputError, RecipeError
+from plait.libraries import transformers
 from plait.model import Key
 from plait.predictor import Predictor
-from plait_nlp.architectures.library import transformers
 from plait_nlp.architectures.network import TransformersModel
 from plait_nlp.architectures.options import TransformersOptions
 from plait_nlp.architectures.tokenizers import train_tokenizer

@@ -16,7 +16,7 @@ from time import process_time
 import pytest
 
 import plait
-from plait_nlp.architectures.library import transformers
+from plait.libraries import transformers
 
 pytestmark = pytest.mark.bench
 

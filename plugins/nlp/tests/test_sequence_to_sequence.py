@@ -14,8 +14,8 @@ from torch import Tensor
 
 import plait
 from plait.errors import RecipeError
+from plait.libraries import transformers
 from plait.model import Key
-from plait_nlp.architectures.library import transformers
 from plait_nlp.architectures.network import TransformersModel
 from plait_nlp.architectures.options import TransformersOptions
 from plait_nlp.examples import TextSplit

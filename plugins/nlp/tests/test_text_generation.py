@@ -16,8 +16,8 @@ import torch
 
 import plait
 from plait.errors import DataError, InputError, RecipeError, RunError
+from plait.libraries import transformers
 from plait.readymade import ready_made
-from plait_nlp.architectures.library import transformers
 from plait_nlp.architectures.network import TransformersModel
 from plait_nlp.architectures.options import TransformersOptions
 from plait_nlp.generation.continuation import Continuation, Logits

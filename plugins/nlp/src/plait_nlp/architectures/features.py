@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from plait.errors import DataError
+from plait.libraries import transformers
 from plait.weights import load_tensors, save_tensors
 from plait_nlp.architectures.configuration import longest
 from plait_nlp.architectures.directory import PACKAGED, need_tokenizer, packaged, read_directory
 from plait_nlp.architectures.heads import Inputs
-from plait_nlp.architectures.library import transformers
 from plait_nlp.architectures.tokenizers import TextTokenizer, load_tokenizer
 
 Pooling = Literal["mean", "first"]

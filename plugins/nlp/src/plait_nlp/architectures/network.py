@@ -10,13 +10,13 @@ from typing import Any, ClassVar, Self
 from torch import Tensor
 
 from plait.errors import DataError, RecipeError
+from plait.libraries import transformers
 from plait.model import Batch, Model, NeuralModel, Output
 from plait.task import Problem, Split
 from plait.weights import load_tensors
 from plait_nlp.architectures.configuration import longest, make_config
 from plait_nlp.architectures.directory import AUTO, check_block, known_types, need_tokenizer, read_directory, variant
 from plait_nlp.architectures.heads import Head, head_for
-from plait_nlp.architectures.library import transformers
 from plait_nlp.architectures.options import TransformersOptions
 from plait_nlp.architectures.processor import TextProcessor
 from plait_nlp.architectures.tokenizers import Style, TextTokenizer, load_tokenizer, train_tokenizer
