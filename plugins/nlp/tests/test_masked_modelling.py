@@ -369,7 +369,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
     block = {"name": "transformers/bert", **TINY, "hidden": 32, "max_length": 80, "dropout": 0.0}
     return plait.train(
         "nlp/masked-language-modelling", block, {"source": "synthetic-stories", "next_sentence": True},
-        out=tmp_path_factory.mktemp("runs") / "run", trainer={"epochs": 8, "learning_rate": 0.01, "batch_size": 16},
+        out=tmp_path_factory.mktemp("runs") / "run", trainer={"epochs": 2, "learning_rate": 0.01, "batch_size": 16},
         output=QUIET | {"baselines": True},
     )  # fmt: skip
 

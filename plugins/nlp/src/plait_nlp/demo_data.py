@@ -143,11 +143,11 @@ _TOLD = (
 
 
 def synthetic_stories() -> list[list[str]]:
-    """300 stories of six sentences. A story has one of six places, and the people and food of its sentences belong
+    """1,200 stories of six sentences. A story has one of six places, and the people and food of its sentences belong
     there: a hidden word can be told from the others, and whether a sentence is of another story, too. Synthetic."""
     generator, places = np.random.default_rng(3), list(_PLACES)
     stories = []
-    for index in range(300):
+    for index in range(1200):
         place = places[index % len(places)]
         people, foods = (names.split() for names in _PLACES[place])
         stories.append(
