@@ -6,6 +6,7 @@ import importlib
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,15 @@ def test_an_import_comes_to_its_end_before_it_is_interrupted(tmp_path: Path, mon
     assert interruption.exit_code == 143
 
 
+@pytest.fixture
+def heeds_ctrl_c() -> Iterator[None]:
+    """The handler of a process in the foreground; what a shell starts in the background ignores Ctrl-C."""
+    own = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, own)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_a_second_signal_does_not_wait_for_the_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch_is_imported(tmp_path, monkeypatch, "signal.raise_signal(signal.SIGINT)\n" * 2)
     with Interruption() as interruption, pytest.raises(KeyboardInterrupt):
