@@ -87,7 +87,7 @@ def test_what_is_wrong_is_named_with_file_and_line(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         task().read(path)
     message = str(caught.value)
-    assert f"{path}:3 has 1 column, where 2, as in the lines before are expected: 'foo'" in message
+    assert f"{path}:3 has 1 column, where 2 (as in the lines before) are expected: 'foo'" in message
     assert f"{path}:7 I-person continues no entity: B-place comes before it, read as IOB2" in message
     assert f"{path}:9 'WRB' is no tag" in message
     kept = sentences(path, on_error="skip")

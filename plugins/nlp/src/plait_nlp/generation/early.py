@@ -22,7 +22,7 @@ def check_block(block: Mapping[str, Any]) -> None:
         path = Path(given)
         if not path.exists():
             error = no_such_path(path)
-            raise RunError(f"model.from={given}: {error.message}", hint=error.hint)
+            raise RunError(f"model.from: {error.message}", hint=error.hint)
         if not ((path / "plait.json").is_file() or (path / "model" / "plait.json").is_file()):
             hint = "model.directory takes a directory of transformers" if (path / "config.json").is_file() else None
             raise RunError(f"model.from={given}: holds no fitted model", hint=hint or "name the directory of a run")

@@ -57,7 +57,7 @@ def _sentences(path: Path, encoding: str, word_column: int, tag_column: int) -> 
         lines.append(number)
         needed = max(word_column + 1, -word_column, tag_column + 1, -tag_column, 2)
         if len(cells) != columns or len(cells) < needed:
-            expected = f"{columns}, as in the lines before" if len(cells) != columns else f"{needed} (word, tag)"
+            expected = f"{columns} (as in the lines before)" if len(cells) != columns else f"{needed} (word, tag)"
             plural = "" if len(cells) == 1 else "s"
             if not fault:
                 said = f"has {len(cells)} column{plural}, where {expected} are expected"
