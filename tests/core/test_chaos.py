@@ -23,11 +23,9 @@ import pytest
 import plait
 from tests.core.launch_cases import AWKWARD, fit
 from tests.core.test_gradient import assert_equal
+from tests.figures import Figure
 
-pytestmark = [
-    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="DeepSpeed is for Linux"),
-    pytest.mark.slow,
-]
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="DeepSpeed is for Linux")
 
 PROGRAM = """
 import sys
@@ -127,11 +125,11 @@ def chaos(out: Path, *, kills: int, lasts: float, seed: int, **options: Any) -> 
         killer.join()
 
 
-def recoveries(killed: list[Kill], begun: list[float]) -> list[float]:
-    """Seconds from a kill until the fit went on, where processes have a processor each; where it was killed again
-    before it did so, of both kills, and where only the report was missing, of none."""
+def recoveries(killed: list[Kill], begun: list[float]) -> list[tuple[float, float]]:
+    """Seconds from a kill until the fit went on, as they were and as they would be with a processor for each process;
+    where it was killed again before it did so, of both kills, and where only the report was missing, of none."""
     found = [(kill, [each for each in begun if each > kill.when]) for kill in killed]
-    return [(after[0] - kill.when) * kill.share for kill, after in found if after]
+    return [(after[0] - kill.when, (after[0] - kill.when) * kill.share) for kill, after in found if after]
 
 
 @pytest.fixture(scope="module")
@@ -161,14 +159,20 @@ def test_sigterm_then_three_kills_end_bit_equal(straight: tuple[plait.Run, float
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=240) == 143, out.with_suffix(".stderr").read_text()
     assert plait.Run.open(out).status == "interrupted"
-    run, _ = chaos(out, kills=3, lasts=lasts, seed=1)
-    assert_equal(run, undisturbed)
+    killed: list[Kill] = []
+    while len(killed) < 3:  # a fast machine may end a fit before its kills have all come; the next one starts anew
+        run, these = chaos(out, kills=3 - len(killed), lasts=lasts, seed=len(killed))
+        assert_equal(run, undisturbed)
+        killed += these
+        out = out.with_name(f"{out.name}-again")
 
 
-def test_forty_kills_end_bit_equal(straight: tuple[plait.Run, float], tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.figures(minutes=20)
+def test_forty_kills_end_bit_equal(straight: tuple[plait.Run, float], tmp_path: Path, figure: Figure) -> None:
     undisturbed, lasts = straight
     killed: list[Kill] = []
-    times: list[float] = []
+    times: list[tuple[float, float]] = []
     number = 0
     while len(killed) < 40:
         out, number = tmp_path / f"run-{number}", number + 1
@@ -181,9 +185,10 @@ def test_forty_kills_end_bit_equal(straight: tuple[plait.Run, float], tmp_path: 
         (tmp_path / "told.json").write_text(json.dumps(told))
     phases = [each.during for each in killed]
     counts = {each: phases.count(each) for each in sorted(set(phases))}
-    print(
-        f"{len(killed)} kills in {number} runs, {counts}; seconds until the fit went on, by the load of the machine: "
-        f"median {statistics.median(times):.1f}, largest {max(times):.1f}"
-    )
+    waited, idle = zip(*times, strict=True)
+    figure("SIGKILLs of a random rank, ZeRO 2, two processes", f"{len(killed)} of 40 recovered, bit-equal; {counts}")
+    for what, seconds in {"as they were": waited, "with a processor for each process": idle}.items():
+        text = f"median {statistics.median(seconds):.1f}, largest {max(seconds):.1f}"
+        figure(f"seconds from a kill until the fit went on, {what}", text)
     assert len(killed) == 40
-    assert max(times) < 20
+    assert max(idle) < 20
