@@ -51,7 +51,7 @@ $(VENV)/.bench: $(READY)
 	@touch $(VENV)/.bench
 
 bench: $(VENV)/.bench
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m bench -s -p no:xdist tests/benchmarks plugins
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "bench or figures" -s -p no:xdist tests plugins
 
 build: $(READY)
 	$(BIN)/python -m build --outdir dist .

@@ -11,11 +11,12 @@ from typing import Any
 
 from plait.artifact import save_model
 from plait.config import Recipe
+from plait.lock import locked
 from plait.model import NeuralModel
 from plait.preparing import create_model, make_engine, read_splits
 from plait.randomness import set_seed
 from plait.recordings import write_recordings
-from plait.run import Run, check_free, create_run, locked, new_directory
+from plait.run import Run, check_free, create_run, new_directory
 from plait.task import Prediction, Task
 from plait.training.judge import judge
 from plait_registry.registry import Registry

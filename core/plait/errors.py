@@ -1,4 +1,9 @@
-"""Which errors does the core raise, and which exit code does each carry?"""
+"""Which errors does the core raise, and which exit code does each carry?
+
+One question decides: would the same command, given again as things stand, fail again? Then somebody must mend something
+first (a recipe, data, a missing package, a full disk), and the exit code is 2. Where it may well pass (a process died,
+a host was cut off), it is 1, as it is for bugs: a script may try again.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +40,10 @@ class IntegrityError(RunError):
 
 
 class StorageError(RunError):
-    """The disk is full, read-only or denies access; the last checkpoint is whole."""
+    """The disk is full, read-only or denies access; the last checkpoint is whole.
+
+    Its exit code is 2: no second try makes room.
+    """
 
 
 class EngineError(PlaitError):
@@ -45,7 +53,13 @@ class EngineError(PlaitError):
 class LostRankError(EngineError):
     """One of several processes stopped answering, or keeps the others waiting; a restart may mend it."""
 
-    exit_code = 1  # as where it is killed: nothing that the user gave was wrong
+    exit_code = 1
+
+
+class FailedRankError(EngineError):
+    """One of several processes was killed, or raised what nobody foresaw; its log and traceback say more."""
+
+    exit_code = 1
 
 
 class CompositionError(PlaitError):
@@ -73,6 +87,7 @@ __all__ = [
     "CompositionError",
     "DataError",
     "EngineError",
+    "FailedRankError",
     "InputError",
     "IntegrityError",
     "Interrupted",

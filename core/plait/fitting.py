@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,17 +16,19 @@ from plait.artifact import save_model
 from plait.baselines import fit_baseline
 from plait.checkpoint import Checkpoints
 from plait.config import Recipe
-from plait.engine.agreement import on_first
+from plait.engine.agreement import agree, on_first
 from plait.engine.base import Engine
+from plait.engine.ending import losses_named
 from plait.engine.world import World
-from plait.errors import DataError, Interrupted, PlaitError, RecipeError, StorageError
+from plait.errors import DataError, Interrupted, LostRankError, PlaitError, RecipeError, StorageError
+from plait.lock import locked
 from plait.logs import Display, Listeners, Nobody, Unheard, log_file
 from plait.model import IterativeModel, Model, NeuralModel
 from plait.preparing import Prepared, make_engine, refuse_mixtures
 from plait.randomness import set_seed
 from plait.records import read_history, save_predictions
 from plait.report import write_report
-from plait.run import Run, check_free, create_run, locked, new_directory, status_kept
+from plait.run import Run, check_free, create_run, new_directory, record_end, resume_command, status_kept
 from plait.sealed import storage
 from plait.signals import StopSignals
 from plait.task import Problem, Splits, Task
@@ -67,12 +68,13 @@ def fit_recipe(
     if (recipe.engine.processes > 1 or recipe.engine.hosts) and World.find().size == 1:
         from plait.engine.launch import launch
 
-        return launch(recipe, registry, data=data, resume=resume)
+        return launch(recipe, registry, data=data, resume=resume, shown=display is not None)
     torch.set_num_threads(recipe.engine.threads or torch.get_num_threads())
     engine = make_engine(recipe, registry)
     try:
-        refuse_mixtures(engine, recipe)
-        return _fit_on(engine, recipe, registry, data=data, resume=resume, display=display)
+        with losses_named(engine):
+            refuse_mixtures(engine, recipe)
+            return _fit_on(engine, recipe, registry, data=data, resume=resume, display=display)
     finally:
         engine.close()
 
@@ -106,9 +108,20 @@ def _fit_on(
         run = Run.open(path)
         run.writes = first
         on_first(engine, lambda: held.enter_context(log_file(path / "log.txt")))
-        held.enter_context(status_kept(run))
+        held.enter_context(status_kept(run) if first else _last_word(path))
+        held.enter_context(losses_named(engine))
         _Fitting(recipe, registry, run, prepared, display if first else None, signals).carry_out()
     return run
+
+
+@contextlib.contextmanager
+def _last_word(path: Path) -> Iterator[None]:
+    """On ranks above 0: where rank 0 is lost, one of those that are left says so in run.json."""
+    try:
+        yield
+    except LostRankError as error:
+        record_end(path, error)
+        raise
 
 
 def _reopened(path: Path, recipe: Recipe) -> Run:
@@ -259,13 +272,13 @@ class _Fitting:
             raise StopRequested
 
     def _interrupted(self, outcome: Outcome | None) -> None:
-        numbers = self._prepared.engine.gather(self._signals.received)
-        number = next((each for each in numbers if each), 2)
-        raise Interrupted(
+        number = next((each for each in self._prepared.engine.gather(self._signals.received) if each), 2)
+        stopped = Interrupted(
             f"interrupted after step {outcome.steps if outcome else 0}; a checkpoint is saved in {self._run.path}",
-            hint=f"go on with: plait train --out {shlex.quote(str(self._run.path))} --resume",
+            hint=f"go on with: {resume_command(self._run.path)}",
             signal=number,
         )
+        agree(self._prepared.engine, stopped)
 
     def _finish(
         self,

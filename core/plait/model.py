@@ -22,6 +22,7 @@ from plait.weights import FORMAT, load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from plait.engine.base import Engine
+    from plait.engine.peers import Peers
     from plait_registry.specs import ModelSpec
 
 
@@ -107,12 +108,16 @@ class Batch:
         count: the number of terms that the loss averages (examples, tokens), known before any forward.
         size: examples; 0 for the empty batch that keeps an idle rank in step.
         extra: what decoding needs and no device does.
+        borrowed: its examples are another process's, and count nothing here.
+        peers: the other processes' parts, set by an engine that trains on several.
     """
 
     tensors: dict[str, Tensor]
     count: int
     size: int
     extra: dict[str, Any] = field(default_factory=dict)
+    borrowed: bool = False
+    peers: Peers | None = field(default=None, repr=False)
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]
@@ -123,13 +128,25 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The batch on `device`; copies overlap where the memory is pinned."""
-        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors.items()}
-        return Batch(moved, self.count, self.size, self.extra)
+        return self._with({name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors.items()})
 
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory, for torch's data loader."""
-        pinned = {name: tensor.pin_memory() for name, tensor in self.tensors.items()}
-        return Batch(pinned, self.count, self.size, self.extra)
+        return self._with({name: tensor.pin_memory() for name, tensor in self.tensors.items()})
+
+    def _with(self, tensors: dict[str, Tensor]) -> Batch:
+        return Batch(tensors, self.count, self.size, self.extra, self.borrowed, self.peers)
+
+    def across(self, rows: Tensor) -> tuple[Tensor, int]:
+        """The rows of all processes' parts of this micro-batch, [total, ...], and at which of them this part's begin:
+        for a loss that compares the examples of a batch. As they are in evaluation and where there is one process.
+
+        Collective: a forward asks for the same on every process. Gradients go back to where a row is from.
+
+        Args:
+            rows: numbers made of this part's examples, [rows, ...].
+        """
+        return (rows, 0) if self.peers is None else self.peers.rows(rows)
 
 
 class Output(NamedTuple):
@@ -205,6 +222,8 @@ class NeuralModel(Model, nn.Module):
     ProcessorType: ClassVar[type[Processor]]
 
     prefers_channels_last: bool = False
+    compares_examples: bool = False
+    """Whether the loss of an example depends on the others of its batch (`Batch.across` has those of all processes)."""
 
     def __init__(self, *, options: Any, problem: Problem, processor: Any) -> None:
         nn.Module.__init__(self)

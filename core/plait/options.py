@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 RESUME: dict[str, JsonValue] = {"may_change_on_resume": True}
 """Put into a field's `json_schema_extra` where a run may be resumed with another value of it."""
@@ -88,8 +88,12 @@ class EngineOptions(Options):
     """Autocast type; auto is bf16 on CUDA devices that have it, fp32 elsewhere."""
     zero_stage: Literal[0, 1, 2, 3] = Field(default=0, json_schema_extra=RESUME)
     """What DeepSpeed shards: 1 optimizer state, 2 and gradients, 3 and parameters."""
-    offload: Literal["cpu"] | None = Field(default=None, json_schema_extra=RESUME)
-    """Where DeepSpeed keeps the optimizer's state (stage 3: parameters too) between steps; None: on the device."""
+    offload: Literal["cpu", "nvme"] | None = Field(default=None, json_schema_extra=RESUME)
+    """Where DeepSpeed keeps the optimizer's state (stage 3: parameters too) between steps; None: on the device. cpu: in
+    the host's memory; nvme: float32 master weights, moments and averages on a disk, in files of `offload_directory`,
+    the rest as with cpu."""
+    offload_directory: str | None = Field(default=None, json_schema_extra=RESUME | PATH)
+    """For offload=nvme: a directory on a fast disk of each host. Nothing is left in it."""
     activation_checkpointing: bool = Field(default=False, json_schema_extra=RESUME)
     """Compute the activations of repeated blocks twice instead of keeping them: less memory, about a third slower."""
     overlap: bool | None = Field(default=None, json_schema_extra=RESUME)
@@ -97,7 +101,8 @@ class EngineOptions(Options):
     bucket_mb: float | None = Field(default=None, gt=0, json_schema_extra=RESUME)
     """Megabytes that DeepSpeed reduces or gathers at a time (float32); None: DeepSpeed's own, about 2000."""
     sync_batch_norm: bool = False
-    """Batch norm over the examples of all processes (CUDA only); else each process normalises its own share."""
+    """Batch norm over the examples of all processes, as one process would see them; else each normalises its own share.
+    Every micro-batch has statistics of its own."""
     timeout: float = Field(default=600.0, gt=0, json_schema_extra=RESUME)
     """Seconds that a process may be silent, do nothing, or make the others wait inside a step, before the run ends. One
     that works outside a step (reads, fits a tokenizer, evaluates, saves) has no limit."""
@@ -123,6 +128,14 @@ class EngineOptions(Options):
         if device not in ("auto", "cpu", "mps", "cuda") and not device.removeprefix("cuda:").isdecimal():
             raise ValueError("expected auto, cpu, mps, cuda or cuda:N")
         return device
+
+    @model_validator(mode="after")
+    def _offloaded(self) -> Self:
+        if self.offload == "nvme" and self.offload_directory is None:
+            raise ValueError("engine.offload=nvme needs engine.offload_directory, a directory on a fast disk")
+        if self.offload != "nvme" and self.offload_directory is not None:
+            raise ValueError("engine.offload_directory is for engine.offload=nvme alone")
+        return self
 
 
 class OutputOptions(Options):

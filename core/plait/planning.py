@@ -35,7 +35,8 @@ class Memory:
         optimizer: moments, and averaged weights.
         activations: what the backward of one micro-batch needs.
         buckets: DeepSpeed's room for reducing and gathering.
-        host: of these, what is on the host rather than the device.
+        host: of these, what is in the host's memory rather than the device's.
+        disk: of these, what is in files, and in memory while there is room.
     """
 
     zero_stage: int
@@ -46,17 +47,18 @@ class Memory:
     activations: int
     buckets: int
     host: int
+    disk: int
 
     @property
     def steady(self) -> int:
-        """Between steps, host included."""
-        return self.weights + self.optimizer
+        """Between steps, host included, files not. With offload DeepSpeed keeps the gradients' memory."""
+        return self.weights + self.optimizer + (self.gradients if self.offload else 0) - self.disk
 
     @property
     def peak(self) -> int:
         """On the device, while a step lasts."""
         whole = self.weights + self.gradients + self.optimizer + self.activations + self.buckets
-        return whole - self.host
+        return whole - self.host - self.disk
 
     def as_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -160,7 +162,7 @@ def activation_bytes(model: nn.Module, batch: Any, *, bf16: bool = False) -> int
 def _choices(options: EngineOptions) -> Iterator[EngineOptions]:
     yield options
     for stage in (0, 1, 2, 3):
-        for offload in (None, "cpu") if stage else (None,):
+        for offload in (None, "cpu", "nvme") if stage else (None,):
             if (stage, offload) != (options.zero_stage, options.offload):
                 yield options.model_copy(update={"zero_stage": stage, "offload": offload})
 
@@ -173,11 +175,14 @@ def _memory(options: EngineOptions, *, whole: int, trained: int, kept: int, acti
     moments = kept * (share if stage else trained)
     largest = 5e8 if options.bucket_mb is None else options.bucket_mb * 2**20 / _BYTES
     buckets = min(largest, whole) if stage or processes > 1 else 0.0
-    host = 0.0
-    if options.offload:
-        host = moments + share + (share if stage >= 2 else 0.0)  # moments, masters, and sharded gradients
+    host = disk = 0.0
+    if options.offload:  # DeepSpeed keeps gradients twice, and at stage 3 masters beside the weights
+        disk = moments + share if options.offload == "nvme" else 0.0
+        weights += share
+        gradients = 2 * share if stage == 3 else trained + share
+        host = moments + gradients + (weights if stage == 3 else 2 * share) - disk
     return Memory(
         zero_stage=stage, offload=options.offload, weights=round(weights * _BYTES),
         gradients=round(gradients * _BYTES), optimizer=round(moments * _BYTES), activations=activations,
-        buckets=round(buckets * _BYTES), host=round(host * _BYTES),
+        buckets=round(buckets * _BYTES), host=round(host * _BYTES), disk=round(disk * _BYTES),
     )  # fmt: skip

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import math
 import platform
 import shlex
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,11 +15,12 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from plait.errors import Interrupted, PlaitError, RunError, StorageError, did_you_mean
+from plait.errors import FailedRankError, Interrupted, PlaitError, RunError, StorageError, did_you_mean
+from plait.lock import is_written, locked
 from plait.sealed import storage, write_text
 
 if TYPE_CHECKING:
@@ -94,8 +95,18 @@ class Run:
 
     @property
     def status(self) -> str:
-        """running, finished, stopped (by its time limit), interrupted (by a signal), or failed."""
-        return str(self.info["status"])
+        """running, finished, stopped (by its time limit), interrupted (by a signal), failed, or died: nobody who could
+        have said so was left (a SIGKILL, a power cut). Of another host's run nobody here can tell: it is running."""
+        status = str(self.info["status"])
+        if status != "running" or self.info.get("host", socket.gethostname()) != socket.gethostname():
+            return status
+        if is_written(self.path):
+            return status
+        try:  # it may have ended meanwhile, as it should
+            status = json.loads((self.path / "run.json").read_text(encoding="utf-8"))["status"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return "died"
+        return "died" if status == "running" else str(status)
 
     @property
     def task(self) -> str:
@@ -162,36 +173,12 @@ def create_run(path: Path, recipe: Recipe, registry: Registry) -> Run:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a run directory's lock; the system gives it back when the process dies.
-
-    Raises:
-        RunError: another process, or this one, writes the run already.
-    """
-    busy = RunError(f"{path}: another process is writing this run", hint="wait for it, or choose another --out")
-    key = path.resolve()
-    if key in _HELD:
-        raise busy
-    with storage(f"{path}: the run directory could not be locked"):
-        path.mkdir(parents=True, exist_ok=True)
-        file = (path / ".lock").open("a")
-    with file:
-        if not _lock(file):
-            raise busy
-        _HELD.add(key)
-        try:
-            yield
-        finally:
-            _HELD.discard(key)
-
-
-@contextmanager
 def status_kept(run: Run) -> Iterator[None]:
     """However the block ends, run.json says so."""
-    command = f"plait train --out {shlex.quote(str(run.path))} --resume"
+    command = resume_command(run.path)
     for stale in ("error", "resume"):  # of an earlier attempt
         run.info.pop(stale, None)
-    run.update(status="running")
+    run.update(status="running", host=socket.gethostname())
     try:
         yield
     except (Interrupted, KeyboardInterrupt):
@@ -205,30 +192,23 @@ def status_kept(run: Run) -> Iterator[None]:
         raise
 
 
-_HELD: set[Path] = set()
-"""Runs that this process writes: the system's locks keep out other processes only."""
+def record_end(path: Path, error: Exception) -> None:
+    """Say in run.json how a run ended whose own writer could not, or knew less: it was killed.
 
-
-def _lock(file: TextIO) -> bool:
-    """Take the system's lock on a file, without waiting.
-
-    A POSIX record lock belongs to the process: unlike flock's, it is not inherited by loader processes, which live some
-    seconds longer than a killed parent and would refuse its resume.
+    Nothing where there is no run, or where another process writes it.
     """
-    try:
-        if sys.platform == "win32":
-            import msvcrt
+    if not (path / "run.json").is_file():
+        return
+    with suppress(RunError), locked(path):
+        run = Run.open(path)
+        if run.info["status"] == "running" or (run.info["status"] == "failed" and isinstance(error, FailedRankError)):
+            status = "interrupted" if isinstance(error, Interrupted) else "failed"
+            run.update(status=status, error=f"{type(error).__name__}: {error}", resume=resume_command(path))
 
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
 
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
-            return False
-        raise
-    return True
+def resume_command(path: Path) -> str:
+    """What to type so that a run goes on."""
+    return f"plait train --out {shlex.quote(str(path))} --resume"
 
 
 def check_free(path: Path, *, resume: bool) -> bool:

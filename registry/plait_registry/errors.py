@@ -17,7 +17,7 @@ class PlaitError(Exception):
         details: the same as data, JSON values only (for instance one entry for each bad key).
     """
 
-    exit_code = 2  # the user can mend it; failures that nobody foresaw exit with 1
+    exit_code = 2  # the same command would fail again until somebody mends something; other failures exit with 1
 
     def __init__(
         self, message: str, *, hint: str | None = None, details: Iterable[Mapping[str, Any]] | Mapping[str, Any] = ()

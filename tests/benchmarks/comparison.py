@@ -15,6 +15,7 @@ page faults in a step of resnet18, a quarter of its time, in whichever loop is u
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -44,6 +45,7 @@ class Comparison:
 
     Args:
         ratios: CPU time of the trainer over the mean of the two hand-written loops, for each round.
+        added: seconds of CPU time that a step of the trainer takes more than that mean, for each round.
         floor: that of the second hand-written loop over the first: what the machine adds.
         cpu, wall: median seconds of a step, of the trainer.
         cpu_by_hand, wall_by_hand: the same of the hand-written loop.
@@ -51,6 +53,7 @@ class Comparison:
     """
 
     ratios: Sequence[float]
+    added: Sequence[float]
     floor: Sequence[float]
     cpu: float
     wall: float
@@ -68,8 +71,9 @@ BY_HAND = "tests.benchmarks.loops:by_hand"
 
 
 def compare(
-    trainer: str, network: str, *, rounds: int, steps: int, clip: float | None = None, hand: str = BY_HAND
-) -> Comparison:
+    trainer: str, network: str, *, rounds: int, steps: int, clip: float | None = None, hand: str = BY_HAND,
+    processes: int = 1,
+) -> Comparison:  # fmt: skip
     """Train a network by a trainer and by hand, so many rounds of so many steps, in a fresh process.
 
     Args:
@@ -77,6 +81,7 @@ def compare(
         network: a key of `workloads.WORKS`.
         clip: the largest norm of the gradient, for all.
         hand: "module:function", the loop beside which the trainer is put.
+        processes: that train together; the figures are those of the first.
 
     Raises:
         RuntimeError: the process failed; the message has what it said.
@@ -85,7 +90,9 @@ def compare(
     wanted = json.dumps(
         {"trainer": trainer, "network": network, "rounds": rounds, "steps": steps, "clip": clip, "hand": hand}
     )
-    done = run([sys.executable, "-m", __name__, wanted], folder=root, environment=ENVIRONMENT)
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command = [sys.executable, *(launcher if processes > 1 else []), "-m", __name__, wanted]
+    done = run(command, folder=root, environment=ENVIRONMENT)
     return Comparison(**json.loads(done.output.splitlines()[-1]))  # libraries print too
 
 
@@ -138,6 +145,7 @@ def compare_here(trainer: str, network: str, *, rounds: int, steps: int, clip: f
     expected = own.state_dict()
     return Comparison(
         ratios=(2 * theirs / (once + again)).tolist(),
+        added=((theirs - (once + again) / 2) / steps).tolist(),
         floor=(again / once).tolist(),
         cpu=cpu[0],
         wall=wall[0],
@@ -148,4 +156,6 @@ def compare_here(trainer: str, network: str, *, rounds: int, steps: int, clip: f
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(compare_here(**json.loads(sys.argv[1])))))
+    found = compare_here(**json.loads(sys.argv[1]))
+    if os.environ.get("RANK", "0") == "0":
+        print(json.dumps(asdict(found)))

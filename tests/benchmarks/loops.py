@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from plait.engine.base import Engine
 from plait.engine.local import LocalEngine
-from plait.logs import Listeners
+from plait.logs import Listeners, Nobody
 from plait.options import EngineOptions
 from plait.randomness import set_seed
 from plait.trainer import Fit
@@ -35,12 +35,14 @@ Trainer = Callable[[Work, Path, AfterStep], nn.Module]
 """Trains a workload in an empty folder, calls back after each step, and gives the trained network."""
 
 
-def in_order(work: Work) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of an epoch as a hand-written loop takes them from memory, in Plait's order."""
+def in_order(work: Work, *, rank: int = 0, ranks: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of an epoch, or a rank's parts of them, as a hand-written loop takes them from memory, in Plait's
+    order."""
     inputs, labels = work.tensors()
     order = torch.from_numpy(np.random.default_rng((SEED, 0)).permutation(len(labels)))
-    for first in range(0, len(order), work.batch):
-        chosen = order[first : first + work.batch]
+    share = work.batch // ranks
+    for first in range(rank * share, len(order), work.batch):
+        chosen = order[first : first + share]
         yield inputs[chosen], labels[chosen]
 
 
@@ -83,13 +85,22 @@ def by_plait(work: Work, folder: Path, after_step: AfterStep, make: Callable[[],
         epochs=1, batch_size=work.batch, learning_rate=RATE, weight_decay=0, schedule="constant", warmup=0,
         clip=work.clip, log_every=LOG_EVERY,
     )  # fmt: skip
-    events = Listeners(folder, Registry.discover(), display=None, tensorboard=True)
+    engine = make() if make else LocalEngine(EngineOptions(device="cpu"))
+    first = engine.rank == 0
+    events = Listeners(folder, Registry.discover(), display=None, tensorboard=True) if first else Nobody()
     set_seed(SEED)
     store: Any = NoCheckpoints()
-    engine = make() if make else LocalEngine(EngineOptions(device="cpu"))
+    left = iter(range(work.steps))
+
+    def stop() -> None:
+        if engine.world_size > 1:
+            engine.reduce(0.0, "max")  # as the ranks of a run ask each other
+        if next(left, None) is not None:  # it is asked again after the last evaluation
+            after_step()
+
     fit = Fit(
         model=model, engine=engine, train=work.examples(), evaluate=None, primary=None, seed=SEED, checkpoints=store,
-        events=events, stop=after_step,
+        events=events, stop=stop,
     )  # fmt: skip
     GradientTrainer(options).fit(fit)
     events.fit_ended("finished")

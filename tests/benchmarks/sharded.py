@@ -1,7 +1,7 @@
 """What is a training step on DeepSpeed, written by hand and in Plait?
 
-One process. The hand-written loop is what DeepSpeed's manual would have a user write at the same ZeRO stage, with the
-optimizer of torch; both reduce, shard and update alike, so that what differs is Plait's.
+One process or several. The hand-written loop is what DeepSpeed's manual would have a user write at the same ZeRO stage,
+with the optimizer of torch; both reduce, shard and update alike, so that what differs is Plait's.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from tests.benchmarks.workloads import Work
 
 def by_hand(network: nn.Module, work: Work, *, stage: int) -> Iterator[None]:
     """Bare DeepSpeed; it pauses after each step."""
-    device = torch.device("cpu")
+    device, world = torch.device("cpu"), World.find()
     deepspeed = import_deepspeed(device)
-    Group(World(), device=device, timeout=600)
+    Group(world, device=device, timeout=600).close()
     network.to(memory_format=torch.contiguous_format)
     config = {
-        "train_micro_batch_size_per_gpu": work.batch, "gradient_clipping": work.clip or 0.0,
+        "train_micro_batch_size_per_gpu": work.batch // world.size, "gradient_clipping": work.clip or 0.0,
         "zero_optimization": {"stage": stage}, "zero_allow_untested_optimizer": True,
     }  # fmt: skip
     optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=0)
     engine = deepspeed.initialize(model=network, optimizer=optimizer, config=config, dist_init_required=False)[0]
-    for inputs, labels in in_order(work):
+    for inputs, labels in in_order(work, rank=world.rank, ranks=world.size):
         engine.backward(F.cross_entropy(work.logits(engine, inputs), labels))
         engine.step()
         yield

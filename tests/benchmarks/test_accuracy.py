@@ -11,7 +11,7 @@ import pytest
 
 from tests.benchmarks.commands import PLAIT, run, show
 
-pytestmark = pytest.mark.bench
+pytestmark = pytest.mark.bench(minutes=7)
 
 SEEDS = (0, 1, 2)
 COLUMNS = ["seed", "test accuracy", "CPU s", "wall s", "of it in plait train"]

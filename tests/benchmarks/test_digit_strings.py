@@ -17,7 +17,7 @@ import pytest
 import plait
 from plait.api import registry
 
-pytestmark = pytest.mark.bench
+pytestmark = pytest.mark.bench(minutes=2)
 
 STEPS, BATCH = 700, 24
 

@@ -166,10 +166,12 @@ def parity(folder: Path, stages: list[int | None]) -> None:
                 engine.close()
 
 
-def elastic(folder: Path, stages: list[int], start: int, stop: int) -> None:
-    """Train from step `start` to `stop`, from the shards of whatever world wrote them at `start`."""
+def elastic(folder: Path, stages: list[int], start: int, stop: int, disk: bool = False) -> None:
+    """Train from step `start` to `stop`, from the shards of whatever world wrote them at `start`; with `disk` the
+    optimizer's state is in files."""
     for stage in stages:
-        engine, _, optimizer = make(stage, {**ADAMW, "average": 0.9})
+        options = {"offload": "nvme", "offload_directory": str(folder)} if disk else {}
+        engine, _, optimizer = make(stage, {**ADAMW, "average": 0.9}, **options)
         place = folder / f"stage-{stage}"
         if start:
             engine.load_shards(place / f"at-{start}")
@@ -210,7 +212,7 @@ def left_alone(folder: Path, stages: list[int | None]) -> None:
     """Decay and momentum, where one parameter is never reached by a gradient, and another one now and then."""
     for stage in stages:
         for kind in (Rare, Uneven):
-            rule = {**SGD, "learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.1}
+            rule = {**SGD, "learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.1, "clip": 0.5}
             engine, _, _ = make(stage, rule, kind=kind)
             for x, y in batches(8, size=6):
                 step(engine, x, y)

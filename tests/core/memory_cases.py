@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import resource
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +48,21 @@ class Large(Awkward):
 Large.__abstractmethods__ = frozenset()
 
 
-def large(folder: Path, stage: int) -> None:
+def large(folder: Path, stage: int, offload: str | None = None) -> None:
     """Three AdamW steps of a large model: what each rank holds, its first weights, and its resident memory between
-    steps, MiB."""
+    steps, MiB, also without what is in files."""
     import_deepspeed(torch.device("cpu"))
-    before = resident()
-    engine, model, _ = make(stage, {**ADAMW}, kind=Large, bucket_mb=20)
+    before, own = resident(), resident("RssAnon")
+    where = {"offload": offload, "offload_directory": str(folder) if offload == "nvme" else None}
+    engine, model, _ = make(stage, {**ADAMW}, kind=Large, bucket_mb=20, **where)
     first = model_hash(engine)
     parameters = sum(getattr(each, "ds_numel", each.numel()) for each in model.parameters())
     for x, y in batches(3, size=4):
         step(engine, x, y)
-    told = {"parameters": parameters, "held": engine.held_elements(), "steady": resident() - before, "first": first}  # type: ignore[attr-defined]
+    told = {
+        "parameters": parameters, "held": engine.held_elements(), "first": first,  # type: ignore[attr-defined]
+        "steady": resident() - before, "anonymous": resident("RssAnon") - own,
+    }  # fmt: skip
     found = engine.gather(told)
     if engine.rank == 0:
         (folder / "told.json").write_text(json.dumps(found))
@@ -77,7 +79,7 @@ def started(folder: Path, deferred: bool) -> None:
     made = resident() - before
     settings = GradientOptions(**ADAMW)
     engine.setup(model, make_optimizer(model, settings), clip=None, average=None)
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024 - before  # Linux counts it in KiB
+    most = peak() - before
     found = engine.gather({"made": made, "most": most})
     if engine.rank == 0:
         (folder / "told.json").write_text(json.dumps(found))
@@ -132,7 +134,13 @@ class Unsaved:
         return Path()
 
 
-def resident() -> int:
-    """This process's resident memory, MiB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") // 2**20
+def resident(kind: str = "VmRSS") -> int:
+    """This process's resident memory, MiB; RssAnon: without files."""
+    (line,) = (each for each in Path("/proc/self/status").read_text().splitlines() if each.startswith(f"{kind}:"))
+    return int(line.split()[1]) // 2**10
+
+
+def peak() -> int:
+    """The most that was resident of this program, MiB; `ru_maxrss` would count that of the one that started it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM"))

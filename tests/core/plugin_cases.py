@@ -23,7 +23,7 @@ TINY: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "two-tower": (
         "recommendation/retrieval",
-        {"name": "recommendation/two-tower", "width": 8, "hidden": 16},
+        {"name": "recommendation/two-tower", "width": 8, "hidden": 16, "dropout": 0.0, "forget": 0.0},
         "synthetic-interactions",
     ),
 }  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from plait.engine.agreement import agree, heard, on_first, together, told_of
+from plait.engine.agreement import agree, heard, known_to_all, on_first, together, told_of
 from plait.errors import DataError, EngineError, Interrupted, StorageError
 
 
@@ -69,6 +69,8 @@ def test_an_error_of_one_rank_is_raised_on_all_in_its_own_class() -> None:
     assert {(each.message, each.hint, str(each.details)) for each in found} == {
         ("train.csv:3: no label", "add one", "[{'line': 3}]")
     }
+    assert all(known_to_all(each) for each in found)  # so that under torchrun one of them tells the user
+    assert not known_to_all(DataError("of one rank only"))
 
 
 def test_an_error_of_no_class_of_ours_names_its_rank() -> None:

@@ -73,13 +73,16 @@ class Killer(threading.Thread):
             while len(pids := self._begun()[attempt:]) == 0:
                 if self.stop.wait(0.05):
                     return
-            attempt, fits = attempt + len(pids), len(starts(self._out))
-            if self._drawn.random() < 0.7:  # start-up takes most of the time; the fit itself is to be disturbed too
+            attempt, fits, aim = attempt + len(pids), len(starts(self._out)), self._drawn.random()
+            if aim < 0.7:  # start-up takes most of the time; the fit itself is to be disturbed too
                 while len(starts(self._out)) == fits and len(self._begun()) == attempt:
                     if self.stop.wait(0.05):
                         return
             if self.stop.wait(self._drawn.uniform(0.0, self._lasts)):
                 return
+            while aim < 0.2 and not self._saves() and len(self._begun()) == attempt:  # which takes milliseconds
+                if self.stop.wait(0.001):
+                    return
             rank = self._drawn.randrange(2)
             during, pid = self._during(), self._newest(rank)
             try:
@@ -98,8 +101,11 @@ class Killer(threading.Thread):
         found = re.findall(r"process (\d+) begins", log.read_text()) if log.exists() else []
         return int(found[-1]) if found else 2**22  # no process has this number
 
+    def _saves(self) -> bool:
+        return any(self._out.glob("checkpoints/.step-*"))
+
     def _during(self) -> str:
-        if list(self._out.glob("checkpoints/.step-*")):
+        if self._saves():
             return "save"
         if len(starts(self._out)) < len(self._begun()):
             return "start-up"

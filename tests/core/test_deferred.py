@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from plait.engine.deferred import give_memory, made_without_weights, stand_in
+import plait
+from plait.artifact import load_model
+from plait.engine.deferred import give_memory, has_no_numbers, made_without_weights, stand_in
+from plait.preparing import _take_over
 from plait.training.optimization import GradientOptions, freeze, make_optimizer
 from tests.core.engine_cases import Awkward
+from tests.core.test_gradient import train
+from tests.toys import Net, Points
 
 
 def test_parameters_have_everything_but_numbers() -> None:
@@ -57,6 +64,29 @@ def test_what_cannot_be_made_so_is_made_whole_and_that_is_logged(
         made = made_without_weights(make)
     assert not any(each.is_meta for each in made.parameters())
     assert said in caplog.text
+
+
+def test_a_run_to_start_from_needs_no_numbers_either(tmp_path: Path) -> None:
+    """At ZeRO 3, above rank 0: the notes are those of a model that was read whole."""
+    registry = plait.registry(Points, Net)
+    run = train(tmp_path / "run", epochs=1)
+
+    def read() -> Any:
+        return load_model(run.path / "model", registry).model
+
+    earlier = made_without_weights(read)
+    assert has_no_numbers(earlier)
+    wider = read().options.model_copy(update={"hidden": 32})
+    one = Net.build(options=wider, problem=earlier.problem, processor=earlier.processor, seed=1)
+    noted = one.start_from(read())
+    other = made_without_weights(
+        lambda: Net.build(options=wider, problem=earlier.problem, processor=earlier.processor, seed=1)
+    )
+    assert _take_over(other, earlier, lambda: pytest.fail("read whole")) == noted != []
+    assert has_no_numbers(other)
+    whole = Net.build(options=read().options, problem=earlier.problem, processor=earlier.processor, seed=1)
+    assert _take_over(whole, earlier, read) == []  # it has numbers, and gets those of the run
+    torch.testing.assert_close(whole.state_dict(), read().state_dict(), rtol=0, atol=0)
 
 
 def test_another_error_is_not_taken_for_a_reason() -> None:

@@ -27,6 +27,14 @@ def test_a_file_names_one_host_a_line(tmp_path: Path) -> None:
     file.write_text("gpu1\ngpu2 slots=8\n")
     with pytest.raises(RecipeError, match=r"hosts\.txt:2: 'gpu2 slots=8' is no host"):
         read_hosts(file)
+    file.write_text("gpu1:29400\ngpu2\ngpu1\n")  # nobody would come as the third
+    with pytest.raises(RecipeError, match=r"hosts\.txt:3: gpu1 is in line 1 already"):
+        read_hosts(file)
+    file.write_text("gpu1:65536\n")
+    with pytest.raises(RecipeError, match=r"hosts\.txt:1: 'gpu1:65536' is no host; .* a port below 65536"):
+        read_hosts(file)
+    with pytest.raises(RecipeError, match=r"engine\.hosts: 'gpu 1' is no host"):
+        Place.find(("gpu 1", "localhost"), 2)
     with pytest.raises(RecipeError, match="not a readable text file"):
         read_hosts(tmp_path / "absent")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,9 +14,20 @@ import pytest
 import torch
 
 import plait
+from plait.engine.agreement import agree
+from plait.engine.ending import losses_named
 from plait.engine.launch import JOB, Job, _handing_out
+from plait.engine.waiting import waiting
 from plait.engine.world import World, first_host
-from plait.errors import DataError, EngineError, LostRankError, NonFiniteError, RecipeError, StorageError
+from plait.errors import (
+    DataError,
+    EngineError,
+    FailedRankError,
+    LostRankError,
+    NonFiniteError,
+    RecipeError,
+    StorageError,
+)
 from tests.core.launch_cases import fit
 from tests.core.test_gradient import assert_equal, history, weights
 from tests.processes import ROOT
@@ -50,6 +63,18 @@ def test_a_rank_killed_in_the_second_epoch_starts_again_from_the_first(two: plai
     assert begun == 2
 
 
+@pytest.mark.slow
+def test_a_run_to_start_from_gives_the_same_weights_at_every_stage(two: plait.Run, tmp_path: Path) -> None:
+    """At stage 3 rank 0 alone reads them."""
+    first = {
+        stage: fit(tmp_path / str(stage), stage=stage, epochs=1, average=None, model={"from": str(two.path)})
+        for stage in (2, 3)
+    }
+    for name, tensor in weights(first[2]).items():
+        torch.testing.assert_close(weights(first[3])[name], tensor, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(history(first[3])[0]["metrics"]["loss"], history(first[2])[0]["metrics"]["loss"])
+
+
 def two_data() -> dict[str, list[object]]:
     from tests.toys import points
 
@@ -69,7 +94,7 @@ def test_an_exception_of_one_rank_ends_the_run_with_its_traceback_once(tmp_path:
     with pytest.raises(EngineError, match=r"rank 1 failed: ValueError: a fault of rank 1 only") as raised:
         fit(tmp_path / "run", trouble="raise")
     assert raised.value.message.count("Traceback") == 1
-    assert "go on from the last checkpoint" in str(raised.value.hint)
+    assert "go on with: plait train --out" in str(raised.value.hint)
     assert time.monotonic() - begun < 120  # not the collectives' ten minutes
     assert "a fault of rank 1 only" in (tmp_path / "run" / "logs" / "rank-1.txt").read_text()
 
@@ -113,8 +138,11 @@ def test_examples_that_other_processes_cannot_make_are_refused(monkeypatch: pyte
 
 @pytest.mark.slow
 def test_a_killed_rank_is_named(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match=r"rank 1 was killed by signal 9 \(SIGKILL"):
+    with pytest.raises(FailedRankError, match=r"rank 1 was killed by signal 9 \(SIGKILL") as raised:
         fit(tmp_path / "run", trouble="kill")
+    assert raised.value.exit_code == 1
+    run = plait.Run.open(tmp_path / "run")  # rank 0 knew only that a connection broke
+    assert (run.status, run.info["error"].partition(":")[0]) == ("failed", "FailedRankError")
 
 
 @pytest.mark.slow
@@ -203,13 +231,28 @@ def test_what_cannot_run_is_refused_before_any_process_starts(tmp_path: Path) ->
         (
             {"SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "3", "SLURM_LOCALID": "0", "SLURM_JOB_ID": "20007",
              "SLURM_STEP_NODELIST": "gpu[03-04,9]"},
-            World(rank=2, size=3, address="gpu03", port=15007, launcher="slurm"),
+            World(rank=2, size=3, address="gpu03", port=21058, launcher="slurm"),
         ),
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, World()),  # a batch script, outside srun
+        (  # a shell in an allocation is a step of one task
+            {"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "1", "SLURM_STEP_NODELIST": "gpu1"},
+            World(),
+        ),
+        (  # srun starts one torchrun a host
+            {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "a", "MASTER_PORT": "29",
+             "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "gpu[1-2]"},
+            World(rank=5, size=8, local_rank=1, address="a", port=29, launcher="torchrun"),
+        ),
+        (  # so does mpirun with its daemons, which leave srun's variables to their processes
+            {"OMPI_COMM_WORLD_RANK": "5", "OMPI_COMM_WORLD_SIZE": "8", "OMPI_COMM_WORLD_LOCAL_RANK": "1",
+             "OMPI_COMM_WORLD_LOCAL_SIZE": "4", "MASTER_ADDR": "a", "MASTER_PORT": "29",
+             "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "gpu[1-2]"},
+            World(rank=5, size=8, local_rank=1, local_size=4, address="a", port=29, launcher="openmpi"),
+        ),
         (
             {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "1",
              "OMPI_COMM_WORLD_LOCAL_SIZE": "2"},
-            World(rank=1, size=2, local_rank=1, local_size=2, address="127.0.0.1", port=29500, launcher="openmpi"),
+            World(rank=1, size=2, local_rank=1, local_size=2, address="127.0.0.1", port=15000, launcher="openmpi"),
         ),
     ],
 )  # fmt: skip
@@ -225,3 +268,57 @@ def test_variables_that_make_no_sense_are_named() -> None:
     with pytest.raises(EngineError, match="RANK is 'one'"):
         World.find({"RANK": "one", "WORLD_SIZE": "4"})
     assert first_host("big1,gpu[1-2]") == "big1"
+    assert first_host("rack-1-gpu07") == "rack-1-gpu07"
+    assert first_host("rack[2-3]gpu[03-07,9]-ib,big1") == "rack2gpu03-ib"
+    assert first_host("") is None
+
+
+def test_two_jobs_on_one_host_do_not_meet() -> None:
+    def port(job: str, step: str) -> int | None:
+        return World.find(
+            {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_JOB_ID": job, "SLURM_STEP_ID": step,
+             "SLURM_STEP_NODELIST": "gpu1"}
+        ).port  # fmt: skip
+
+    ports = [port("7", "0"), port("7", "1"), port("8", "0")]
+    assert len(set(ports)) == 3
+    assert all(each is not None and 15000 <= each < 32768 for each in ports)  # Linux deals out those from 32768 on
+
+
+def test_a_process_with_one_device_of_its_own_takes_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    """srun --gpus-per-task=1 shows each process one device, and calls it 0."""
+    monkeypatch.setattr("plait.engine.local.find_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    of = World(rank=3, size=4, local_rank=3, address="a", port=1, launcher="slurm")
+    assert of.device("auto") == torch.device("cuda", 0)
+    with pytest.raises(EngineError, match="process 3 of this host has no CUDA device: torch finds 1"):
+        World(rank=3, size=4, local_rank=3, address="a", port=1, launcher="torchrun").device("auto")
+
+
+def test_a_wait_that_takes_long_says_what_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plait.engine.waiting._QUIET", 0.0)
+    said = threading.Event()
+    monkeypatch.setattr(logging.getLogger("plait"), "warning", lambda text: said.set())
+    with waiting("waiting for the other hosts"):
+        assert said.wait(30)
+    said.clear()
+    monkeypatch.setattr("plait.engine.waiting._QUIET", 3600.0)
+    with waiting("not for long"):
+        pass
+    assert not said.is_set()
+
+
+def test_a_collective_that_lost_its_peer_says_so() -> None:
+    class Two:
+        rank, world_size = 1, 2
+
+        def gather(self, value: object) -> list[object]:
+            raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4711")
+
+    with pytest.raises(LostRankError, match="another process of the training broke") as raised, losses_named(Two()):
+        agree(Two(), None)
+    assert raised.value.exit_code == 1
+    with pytest.raises(RuntimeError, match="no such layer"), losses_named(Two()):
+        raise RuntimeError("no such layer")

@@ -15,6 +15,7 @@ import pytest
 
 import plait
 from tests.core.test_hosts import PROGRAM
+from tests.figures import Figure
 from tests.processes import ROOT
 
 HOSTS = ("10.77.13.1", "10.77.13.2")
@@ -78,7 +79,8 @@ def ended(running: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
             process.kill()
 
 
-def test_a_cut_wire_ends_both_hosts_and_a_mended_one_goes_on(wire: None, tmp_path: Path) -> None:
+@pytest.mark.figures(minutes=2)
+def test_a_cut_wire_ends_both_hosts_and_a_mended_one_goes_on(wire: None, tmp_path: Path, figure: Figure) -> None:
     out = tmp_path / "run"
     running = start(out)
     end = time.monotonic() + 180
@@ -97,7 +99,7 @@ def test_a_cut_wire_ends_both_hosts_and_a_mended_one_goes_on(wire: None, tmp_pat
         whom = (f"({other}) was not heard of for 20 s", f"{other}:29477, the first of engine.hosts, did not answer")
         assert any(each in said for each in whom), cut
     assert took < 90, took  # the timeout and the ends of processes on a busy machine; TCP alone gives up after 900 s
-    print(f"the cut was noticed on both sides within {took:.1f} s")
+    figure("a cut wire between two hosts, engine.timeout=20", f"both ended {took:.1f} s after it, with what was lost")
     assert plait.Run.open(out).status == "failed"
     assert ip("-n", NAMES[0], "link", "set", "plait0", "up")
     mended = ended(start(out, resume=True))

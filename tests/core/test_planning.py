@@ -44,6 +44,10 @@ def test_stages_shard_what_they_say() -> None:
     assert [held[stage, None].gradients for stage in range(4)] == [whole, whole, whole / 2, whole / 2]
     assert [held[stage, None].weights for stage in range(4)] == [whole, 1.5 * whole, 1.5 * whole, whole / 2]
     assert held[2, "cpu"].peak < held[2, None].peak
+    assert held[3, "nvme"].steady == 1.5 * whole
+    assert held[3, "nvme"].disk == 1.5 * whole  # master weights and two moments of half the elements
+    assert held[3, "nvme"].peak == held[3, "cpu"].peak
+    assert held[3, "nvme"].host == held[3, "cpu"].host - 1.5 * whole == 1.5 * whole  # the weights, gradients twice
     assert found.memory[0] is held[0, None]  # what the recipe asks for comes first
 
 

@@ -55,6 +55,21 @@ def test_a_process_that_was_stopped_itself_blames_nobody() -> None:
     assert found.fault(70.0) is not None
 
 
+def test_work_outside_a_step_is_no_fault_and_is_told_once_in_a_timeout() -> None:
+    found = roster()
+    reads = Vitals("tokens.py:7 in fit")
+    said = []
+    for second in range(1, 41):
+        waits = Vitals("group.py:1 in gather", waiting=float(second), patient=True)
+        for rank, vitals in enumerate((reads, waits, waits)):
+            found.heard(rank, vitals, float(second))
+        assert found.fault(float(second)) is None
+        said += [text] if (text := found.delay(float(second))) else []
+    assert said == [
+        f"the others have waited {second} s for rank 0 (a), in tokens.py:7 in fit" for second in (10, 20, 30, 40)
+    ]
+
+
 @pytest.mark.parametrize(
     ("vitals", "expected"),
     [

@@ -26,7 +26,8 @@ from plait.errors import (
     RunError,
     StorageError,
 )
-from plait.run import Run, check_free, find_runs, locked
+from plait.lock import locked
+from plait.run import Run, check_free, find_runs
 from tests.core.test_gradient import QUIET, assert_equal, train
 from tests.toys import Means, Net, Points, points
 
@@ -101,7 +102,7 @@ def test_a_damaged_status_file_is_named_and_does_not_hide_other_runs(tmp_path: P
     (tmp_path / "bad" / "run.json").write_text('{"schema": 1, "ta')
     with pytest.raises(RunError, match=r"bad/run\.json: damaged"):
         Run.open(tmp_path / "bad")
-    assert {run.path.name: run.status for run in find_runs(tmp_path)} == {"good": "running", "bad": "unreadable"}
+    assert {run.path.name: run.status for run in find_runs(tmp_path)} == {"good": "died", "bad": "unreadable"}
 
 
 def test_a_misspelt_directory_gets_a_near_name(tmp_path: Path) -> None:

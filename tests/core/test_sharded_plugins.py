@@ -11,15 +11,15 @@ import pytest
 import plait
 from plait.weights import load_tensors
 from tests.core.plugin_cases import TINY, train
+from tests.figures import Figure
 from tests.processes import run
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.figures(minutes=4),
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="DeepSpeed is for Linux"),
 ]
 STAGES = [0, 1, 2, 3]
-IN_BATCH = "two-tower"
-"""Its loss compares the examples of one process, so that several learn otherwise than one."""
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +34,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("name", TINY)
-def test_two_processes_learn_what_one_learns(trained: Path, name: str, stage: int) -> None:
-    other = "0" if name == IN_BATCH else "local"
-    expected, found = (plait.Run.open(trained / f"{name}-{each}") for each in (other, stage))
+def test_two_processes_learn_what_one_learns(trained: Path, name: str, stage: int, figure: Figure) -> None:
+    expected, found = (plait.Run.open(trained / f"{name}-{each}") for each in ("local", stage))
     assert found.status == "finished"
-    assert losses(found) == pytest.approx(losses(expected), rel=2e-6)
+    pairs = zip(losses(found), losses(expected), strict=True)
+    largest = max(abs(one - by_one) / abs(by_one) for one, by_one in pairs)
+    figure(f"losses of plugins' models on two processes from those of one, relative: ZeRO {stage}", largest)
+    assert largest <= 2e-6
     for split, metrics in expected.metrics.items():
         assert found.metrics[split] == pytest.approx(metrics, rel=1e-4)
     weights = load_tensors(found.path / "model" / "model.safetensors")

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from plait.engine.fusing import fuse
-from plait.engine.local import LocalEngine
+from plait.engine.local import LocalEngine, total_norm
 from plait.engine.peaks import find_peak, named_peak
 from plait.errors import EngineError
 from plait.model import Batch
@@ -137,3 +138,40 @@ def test_counting_changes_no_bit(tmp_path: Path) -> None:
             engine.step()
     one, other = (dict(each.full_state_dict()) for each in engines)
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_the_norm_of_gradients_is_torchs_own(count: int) -> None:
+    torch.manual_seed(count)
+    gradients = [torch.randn(3 + each, 5) * 10.0**each for each in range(count)]
+    assert torch.equal(total_norm(gradients), torch.nn.utils.get_total_norm(gradients))
+
+
+class Asked(TorchDispatchMode):
+    """Counts the numbers that are read from tensors: for each, a program waits until the device has come that far."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.numbers += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("stage", [None, 0])
+def test_a_step_reads_its_losses_and_its_norm_and_nothing_else(stage: int | None) -> None:
+    """On a device they come together, before the update is begun (`read`); the trainer asks for no more."""
+    engine, _, _ = make(stage, {**SGD}, kind=Deep)
+    (x, y), *_ = batches(1)
+    engine.train()
+    losses = []
+    for part in (slice(0, 5), slice(5, None)):
+        output = engine.forward(Batch({"x": x[part], "y": y[part]}, len(x[part]), len(x[part])))
+        assert output.loss is not None
+        engine.backward(output.loss, scale=0.5)
+        losses.append(float(output.loss.detach()))
+    with Asked() as asked:
+        result = engine.step()
+    assert asked.numbers == 3
+    assert result.applied
+    assert result.losses == losses
+    engine.close()

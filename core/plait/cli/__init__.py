@@ -61,7 +61,8 @@ def _run(words: list[str], session: Session, interruption: Interruption) -> int:
         raise
     except PlaitError as error:
         _traceback(session)
-        output.error(error.as_json())
+        if not _told_elsewhere(error):
+            output.error(error.as_json())
         return error.exit_code
     except Exception as error:
         _traceback(session)
@@ -74,6 +75,14 @@ def _run(words: list[str], session: Session, interruption: Interruption) -> int:
             body["hint"] = "run it with --debug for the traceback"
         output.error({"error": body})
         return 1
+
+
+def _told_elsewhere(error: PlaitError) -> bool:
+    """Whether torchrun or srun started this command several times, and another of them says the same."""
+    from plait.engine.agreement import known_to_all
+    from plait.engine.world import World
+
+    return known_to_all(error) and World.find().rank > 0
 
 
 def _interrupted(output: Output, interruption: Interruption) -> int:

@@ -30,6 +30,19 @@ def read_duration(ctx: click.Context, param: click.Parameter, text: str | None) 
     return float(found[1]) * _UNITS[found[2]]
 
 
+def read_processes(ctx: click.Context, param: click.Parameter, text: str | None) -> int | None:
+    """A number of processes; "auto" is one for each CUDA device of this host, times --hosts, and 1 without devices."""
+    if text is None:
+        return None
+    if text == "auto":
+        import torch
+
+        return max(1, torch.cuda.device_count() * max(1, len(ctx.params.get("hosts") or ())))
+    if not text.isascii() or not text.isdecimal() or not int(text):
+        raise click.BadParameter(f"{text!r}; expected a number from 1, or auto: one for each CUDA device", ctx, param)
+    return int(text)
+
+
 def read_host_file(ctx: click.Context, param: click.Parameter, text: str | None) -> list[str] | None:
     """The hosts that a file names, one a line."""
     if text is None:

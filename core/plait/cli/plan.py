@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 _UNITS = {"": 2**30, "G": 2**30, "M": 2**20, "T": 2**40}
 """Bytes of each unit of memory."""
 _COLUMNS = {
-    "weights": 11, "gradients": 11, "optimizer": 11, "activations": 13, "buckets": 11, "on host": 11, "device peak": 13,
+    "weights": 11, "gradients": 11, "optimizer": 11, "activations": 13, "buckets": 11, "on host": 11, "on disk": 11,
+    "device peak": 13,
 }  # fmt: skip
 """The columns of the table and their widths."""
 
@@ -57,17 +58,25 @@ def plan(session: Session, request: Request, gpu_memory: int | None, as_json: bo
         session.output.text(line)
 
 
+def _counted(number: int, name: str, ending: str) -> str:
+    return f"{number:,} {name}{'' if number == 1 else ending}"
+
+
 def _lines(found: Plan, limit: int | None) -> list[str]:
     lines = [
         f"{found.parameters:,} parameters, {found.trained:,} of them trained",
-        f"{found.examples:,} examples, batch {found.batch_size} on {found.processes} processes: {found.accumulation} "
-        f"forwards of {found.micro_batch_size} each; {found.steps_per_epoch:,} steps an epoch, {found.steps:,} in all",
+        f"{found.examples:,} examples, batch {found.batch_size} on {_counted(found.processes, 'process', 'es')}: "
+        f"{_counted(found.accumulation, 'forward', 's')} of {found.micro_batch_size} each; "
+        f"{found.steps_per_epoch:,} steps an epoch, {found.steps:,} in all",
         "",
         f"{'MiB a process':<20}" + "".join(f"{name:>{width}}" for name, width in _COLUMNS.items()),
     ]
     for number, each in enumerate(found.memory):
-        name = f"stage {each.zero_stage}" + (f" offload {each.offload}" if each.offload else "")
-        values = (each.weights, each.gradients, each.optimizer, each.activations, each.buckets, each.host, each.peak)
+        name = f"stage {each.zero_stage}" + (f" offload={each.offload}" if each.offload else "")
+        values = (
+            each.weights, each.gradients, each.optimizer, each.activations, each.buckets, each.host, each.disk,
+            each.peak,
+        )  # fmt: skip
         text = "".join(f"{value / 2**20:>{width},.1f}" for value, width in zip(values, _COLUMNS.values(), strict=True))
         said = "" if limit is None else "  fits" if each.peak <= limit else "  too large"
         lines.append(f"{name:<20}{text}{said}" + ("  <- the recipe" if not number else ""))

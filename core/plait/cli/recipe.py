@@ -17,6 +17,7 @@ from plait.cli.options import (
     complete_tasks,
     read_duration,
     read_host_file,
+    read_processes,
 )
 
 if TYPE_CHECKING:
@@ -110,11 +111,11 @@ def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--max-time", metavar="TIME", callback=read_duration, help="Stop after 90s, 10m or 2h, with a checkpoint."
         ),
         click.option(
-            "--nproc", "processes", metavar="N", type=click.IntRange(min=1),
-            help="Processes that train together: engine.processes.",
+            "--nproc", "processes", metavar="N", callback=read_processes,
+            help="Processes that train together, on all hosts: engine.processes. auto: one for each CUDA device.",
         ),
         click.option(
-            "--hosts", metavar="FILE", callback=read_host_file,
+            "--hosts", metavar="FILE", callback=read_host_file, is_eager=True,  # --nproc auto counts them
             help="Hosts to share them, one a line, on each of which this command is run: engine.hosts.",
         ),
         click.option(

@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from plait.engine.agreement import heard
 from plait.engine.hosts import Place
-from plait.errors import EngineError, Interrupted, LostRankError
+from plait.engine.waiting import waiting
+from plait.errors import EngineError, FailedRankError, Interrupted, LostRankError
+from plait.run import resume_command
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.rendezvous import RendezvousHandler
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 ATTEMPT = "PLAIT_ATTEMPT"
 """The variable that tells a worker how often its host has started it before. Torch's own count stays where it is when
 another host's worker died."""
+_NOWHERE = logging.NullHandler()
 _GRACE = 300  # seconds in which ranks may save after a signal, before they are killed; schedulers kill earlier
 
 
@@ -60,6 +63,8 @@ def run_agent(place: Place, options: EngineOptions, path: Path) -> None:
     from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
     from torch.distributed.launcher.api import LaunchConfig  # registers the rendezvous backends  # noqa: F401
 
+    patience = f"for {options.timeout:g} s at most (engine.timeout)"
+
     class Agent(LocalElasticAgent):
         """Ends what is left of a failed group at once, and starts no group again whose error would come again."""
 
@@ -82,6 +87,21 @@ def run_agent(place: Place, options: EngineOptions, path: Path) -> None:
                 self._shutdown(signal.SIGKILL)
                 raise
 
+        def _rendezvous(self, worker_group: WorkerGroup) -> None:
+            with waiting(f"waiting for the other hosts of {place.hosts} at {place.endpoint}: {patience}"):
+                super()._rendezvous(worker_group)
+
+        def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: int = 30) -> None:
+            second = None
+            while True:
+                try:
+                    super()._shutdown(death_sig, timeout)
+                    break
+                except SignalException as error:
+                    second, death_sig = error, _after(death_sig, error.sigval)
+            if second is not None:
+                raise second
+
         def _stop_workers(self, worker_group: WorkerGroup) -> None:
             self._shutdown(signal.SIGKILL)  # they wait for one that is gone; what counts is in the checkpoints
 
@@ -89,7 +109,7 @@ def run_agent(place: Place, options: EngineOptions, path: Path) -> None:
             with suppress(LostRankError):  # this host's processes have done their work
                 within(options.timeout, super()._exit_barrier, unanswered)
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    _silence("torch.distributed.elastic")
     with TemporaryDirectory(prefix="plait-logs-") as folder:
         # by itself torch knows a host by its host name only, not by an address of one of its wires
         first = {} if place.answers is None else {"is_host": place.answers}
@@ -99,7 +119,8 @@ def run_agent(place: Place, options: EngineOptions, path: Path) -> None:
             read_timeout=round(options.timeout), **first,
         )  # fmt: skip
         try:
-            rendezvous = get_rendezvous_handler(parameters)
+            with waiting(f"waiting for {place.endpoint}, the first of engine.hosts, to answer: {patience}"):
+                rendezvous = get_rendezvous_handler(parameters)
         except RendezvousConnectionError as error:
             raise EngineError(
                 f"{place.endpoint}, the first of engine.hosts, does not answer: {error}",
@@ -120,7 +141,7 @@ def run_agent(place: Place, options: EngineOptions, path: Path) -> None:
             saved = any(path.glob("checkpoints/step-*"))
             raise Interrupted(
                 f"interrupted; a checkpoint is saved in {path}" if saved else "interrupted before the first checkpoint",
-                hint=f"go on with: plait train --out {path} --resume",
+                hint=_again(path),
                 signal=int(error.sigval),
             ) from None
         except RendezvousTimeoutError as error:
@@ -129,7 +150,7 @@ def run_agent(place: Place, options: EngineOptions, path: Path) -> None:
                 hint="start the same command on each of engine.hosts; engine.timeout is how long they wait",
             ) from error
         except (RendezvousClosedError, RendezvousConnectionError) as error:
-            raise EngineError(
+            raise LostRankError(
                 f"another of the {place.hosts} hosts ended the run", hint="its message says why"
             ) from error
         finally:
@@ -137,6 +158,26 @@ def run_agent(place: Place, options: EngineOptions, path: Path) -> None:
                 rendezvous.shutdown()  # the other hosts' agents would wait for this one
         if result.is_failed():
             raise _root(result.failures).as_error(path)
+
+
+def _after(first: signal.Signals, second: signal.Signals) -> signal.Signals:
+    """What workers are sent when a second signal comes while they end: a second Ctrl-C is for somebody who will not wait
+    for a checkpoint. A scheduler may well send its SIGTERM twice, to the group and to each process."""
+    return signal.SIGKILL if first == signal.SIGKILL or first == second == signal.SIGINT else second
+
+
+def _silence(name: str) -> None:
+    """What a library's agent logs is told by our errors; its loggers each set a level of their own."""
+    logger = logging.getLogger(name)
+    logger.addHandler(_NOWHERE)
+    logger.propagate = False
+
+
+def _again(path: Path) -> str:
+    """How to go on after a run's end."""
+    if (path / "run.json").is_file():
+        return f"go on with: {resume_command(path)}"
+    return "nothing was written yet: give the same command again"
 
 
 def within(seconds: float, call: Callable[[], Any], unanswered: str) -> Any:
@@ -196,7 +237,8 @@ class _Death:
     @property
     def mendable(self) -> bool:
         """An error that would come again: the user must mend something."""
-        return self._ours and self.told is not None and self.told["error"]["type"] != LostRankError.__name__
+        passing = (LostRankError.__name__, FailedRankError.__name__)  # of another rank, whose death a restart may mend
+        return self._ours and self.told is not None and self.told["error"]["type"] not in passing
 
     @property
     def _ours(self) -> bool:
@@ -213,16 +255,16 @@ class _Death:
         if self.told is not None and self._ours:
             return heard(self.told["error"], self.rank)
         if self.told is not None:
-            return EngineError(
+            return FailedRankError(
                 f"rank {self.rank} failed: {self.told['error']['type']}: {self.told['error']['message']}\n"
                 f"{self.told['traceback'].rstrip()}",
-                hint=f"its log is {log}; go on from the last checkpoint with: plait train --out {path} --resume",
+                hint=f"its log is {log}; {_again(path)}",
             )
         how = f"was killed by signal {-self.code}" if self.code < 0 else f"ended with exit code {self.code}"
         names = {-9: " (SIGKILL: often the system was out of memory)", -11: " (SIGSEGV)", -6: " (SIGABRT)"}
-        return EngineError(
+        return FailedRankError(
             f"rank {self.rank} {how}{names.get(self.code, '')}",
-            hint=f"its log is {log}; go on from the last checkpoint with: plait train --out {path} --resume",
+            hint=f"its log is {log}; {_again(path)}",
         )
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import plait.errors
-from plait.errors import EngineError, PlaitError
+from plait.errors import FailedRankError, PlaitError
 
 if TYPE_CHECKING:
     from plait.engine.base import Channel, Engine
@@ -24,10 +24,10 @@ def agree(engine: Channel, failure: BaseException | None) -> None:
         return
     told = engine.gather(None if failure is None else told_of(failure))
     if failure is not None:
-        raise failure
+        raise _known(failure)
     for rank, each in enumerate(told):
         if each is not None:
-            raise heard(each, rank)
+            raise _known(heard(each, rank))
 
 
 @contextmanager
@@ -56,10 +56,24 @@ def on_first(engine: Engine, answer: Callable[[], Any]) -> Any:
             failure = error
     told = engine.gather([value, None if failure is None else told_of(failure)])[0]
     if failure is not None:
-        raise failure
+        raise _known(failure)
     if told[1] is not None:
-        raise heard(told[1], 0)
+        raise _known(heard(told[1], 0))
     return value if engine.rank == 0 else told[0]
+
+
+def known_to_all(error: BaseException) -> bool:
+    """Whether every rank raises the error, so that one of them is enough to tell the user."""
+    return bool(vars(error).get(_KNOWN))
+
+
+def _known(error: BaseException) -> BaseException:
+    vars(error)[_KNOWN] = True
+    return error
+
+
+_KNOWN = "known_to_all_ranks"
+"""An attribute of errors of any class."""
 
 
 def told_of(error: BaseException) -> dict[str, Any]:
@@ -78,4 +92,4 @@ def heard(told: Mapping[str, Any], rank: int) -> Exception:
         return plait.errors.Interrupted(told["message"], hint=told["hint"], signal=told["signal"])
     if isinstance(kind, type) and issubclass(kind, PlaitError):
         return kind(told["message"], hint=told.get("hint"), details=told.get("details") or ())
-    return EngineError(f"rank {rank} failed: {told['type']}: {told['message']}")
+    return FailedRankError(f"rank {rank} failed: {told['type']}: {told['message']}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from plait.engine.partitions import Layout
 
@@ -16,12 +17,13 @@ class Averages:
     Args:
         layout: what this rank updates.
         decay: of the average, for each step; None: there is none.
+        copy: makes a copy of a tensor, where averages are to be.
     """
 
-    def __init__(self, layout: Layout, decay: float | None) -> None:
+    def __init__(self, layout: Layout, decay: float | None, *, copy: Callable[[Tensor], Tensor] = torch.clone) -> None:
         self._layout, self._decay = layout, decay
         kept = layout.trained if decay is not None else ()
-        self.tensors = [holding.tensor.detach().clone() for holding in kept]
+        self.tensors = [copy(holding.tensor.detach()) for holding in kept]
 
     @classmethod
     def none(cls) -> Averages:

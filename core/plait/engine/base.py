@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +26,14 @@ class StepResult:
 
     Args:
         applied: False where a non-finite loss or gradient on any rank made all ranks skip it.
+        losses: those of the step's backwards on this rank, in order. They come with the answer whether all was finite:
+            asking the device for each would wait until it has made the update, too.
         gradient_norm: the global 2-norm before clipping, a 0-dimensional tensor; None where nothing asked for it.
         scaler_overflow: the skip is an fp16 loss scaler's search for its scale, not a fault.
     """
 
     applied: bool
+    losses: Sequence[float]
     gradient_norm: torch.Tensor | None = None
     scaler_overflow: bool = False
 
@@ -95,6 +98,10 @@ class Engine(Protocol):
 
     def reduce(self, value: torch.Tensor | float, op: ReduceOp = "sum") -> torch.Tensor:
         """Combine a value over all ranks."""
+
+    def later(self, value: float) -> Callable[[], float]:
+        """The sum of a number over all ranks, for when it is asked for. Collective: it travels with the next number
+        that ranks reduce, or by itself where it is asked for before that."""
 
     def gather(self, value: Any) -> list[Any]:
         """A JSON-like value of each rank, in rank order, on every rank."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,17 +25,20 @@ from torch import Tensor, nn
 from plait.engine.activations import checkpoint_activations
 from plait.engine.averages import Averages
 from plait.engine.base import ReduceOp, StepResult
+from plait.engine.batch_norm import share_batch_norm
 from plait.engine.deferred import give_buffers, give_memory, made_without_weights, stand_in
 from plait.engine.fusing import fuse
 from plait.engine.group import Channel, Group
-from plait.engine.local import explain_memory, find_device, find_precision, move, train_modules
+from plait.engine.local import MemoryExplained, find_device, find_precision, move, read, total_norm, train_modules
+from plait.engine.mapped import MappedFiles, give_back, move_to_files
 from plait.engine.partitions import Layout, stage_0, stage_1_or_2, stage_3
 from plait.engine.peaks import find_peak
 from plait.engine.reach import Reach
+from plait.engine.replaced import own_placing, uncompiled
 from plait.engine.scaling import LossScale
 from plait.engine.settings import check, check_combinations, deepspeed_config
-from plait.engine.shards import Shards
-from plait.engine.state import copy_state, read_state
+from plait.engine.shards import Shards, in_memory
+from plait.engine.state import copy_state, read_state, saved_buffers
 from plait.engine.untouched import Untouched, unreached
 from plait.engine.world import World
 from plait.errors import EngineError
@@ -42,6 +46,8 @@ from plait.options import EngineOptions
 
 if TYPE_CHECKING:
     from plait.model import NeuralModel, Output
+
+logger = logging.getLogger("plait")
 
 Made = TypeVar("Made")
 
@@ -65,6 +71,9 @@ class DeepSpeedEngine:
         self.precision = find_precision(options.precision, self.device)
         self.peak = find_peak(options, self.device, self.precision)
         self.sharded = options.zero_stage == 3
+        self._files = None if options.offload_directory is None else MappedFiles(Path(options.offload_directory))
+        if options.offload == "cpu" and self.device.type == "cpu" and self.rank == 0:
+            logger.warning("engine.offload=cpu: the device is the CPU already; no memory is saved")
         import_deepspeed(self.device)
         self._group = Group(self.world, device=self.device, timeout=options.timeout)
         self._model: NeuralModel | None = None
@@ -73,10 +82,12 @@ class DeepSpeedEngine:
         self._layout: Layout | None = None
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._clip: float | None = None
+        self._losses: list[Tensor] = []
+        self._spreads = False  # whether the model has buffers that other ranks have to hear of
         self._averages = Averages.none()
         self._scaler: LossScale | None = None
         self._untouched: Untouched | None = None
-        self._added_variable = False
+        self._variables: dict[str, str | None] = {}
 
     def create(self, make: Callable[[], Made]) -> Made:
         return made_without_weights(make) if self.sharded and self.rank else make()
@@ -92,19 +103,25 @@ class DeepSpeedEngine:
             self._engine = None
             self._layout = stage_0(dict(model.named_parameters()), rank=self.rank, world_size=self.world_size)
             return
-        if self.options.sync_batch_norm:
-            nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]  # torch's own
+        if self.options.sync_batch_norm and self.world_size > 1:
+            share_batch_norm(model, self._group.peers, compiled=self.options.compile)
         if self.options.activation_checkpointing:
             checkpoint_activations(model)
         if self.precision is not torch.float32:
             # inside DeepSpeed's hooks: with its own autocast, gradients would be reduced in 16 bits, and every later
-            # engine of this process would inherit that
-            model.__dict__["forward"] = torch.autocast(self.device.type, dtype=self.precision)(model.forward)
+            # engine of this process would inherit that. At stage 3 no copies in 16 bits are kept for a second use: they
+            # would be whole weights, of all layers at once.
+            again = torch.autocast(self.device.type, dtype=self.precision, cache_enabled=not self.sharded)
+            model.__dict__["forward"] = again(model.forward)
         if self.precision is torch.float16:
             self._scaler = LossScale()
         fuse(optimizer, self.device, self.options.fused)
         self._engine = self._initialize(model, optimizer)
         self._layout = self._lay_out(dict(model.named_parameters()))
+        self._spreads = self.world_size > 1 and bool(saved_buffers(model))
+        if self._files is not None:
+            move_to_files(self._layout, optimizer, self._files)
+            self._engine.optimizer._link_all_hp_params()  # its views of the weights would keep their old memory
         if self.options.zero_stage:
             reach = Reach(
                 dict(model.named_parameters()), self._engine.optimizer, stage=self.options.zero_stage,
@@ -113,7 +130,7 @@ class DeepSpeedEngine:
             self._untouched = Untouched(self._layout, optimizer, reach)
         if self.options.compile:
             self._engine.compile()
-        self._averages = Averages(self._layout, average)
+        self._averages = Averages(self._layout, average, copy=self._files.copy if self._files else torch.clone)
 
     def train(self, mode: bool = True) -> None:
         train_modules(self._setup_model(), mode)
@@ -122,37 +139,46 @@ class DeepSpeedEngine:
         return move(batch, self.device)
 
     def forward(self, batch: Any) -> Output:
-        with explain_memory(self.device):
+        if self.world_size > 1 and self._engine is not None and self._setup_model().training:
+            batch = self._group.peers.join(batch)
+        with MemoryExplained(self.device):
             output: Output = self._setup_model()(batch) if self._engine is None else self._engine(batch)
         return output
 
     def backward(self, loss: Tensor, *, scale: float) -> None:
         # A loss that is not finite makes its gradients NaN even where they would not be (a constant was added). They
         # reach every rank when gradients are reduced, so all ranks skip, without a message of their own.
+        self._losses.append(loss.detach())
         factor = scale * (1.0 if self._scaler is None else self._scaler.scale)
         loss = loss * torch.where(torch.isfinite(loss.detach()), factor, torch.nan)
         if self._untouched is not None:
             self._untouched.watch(loss)
-        with explain_memory(self.device):
+        with MemoryExplained(self.device):
             self._engine.backward(loss, scale_wrt_gas=False)
 
     def step(self) -> StepResult:
-        with explain_memory(self.device):
-            applied, norm = self._step_replicated() if self.options.zero_stage == 0 else self._step_sharded()
+        with MemoryExplained(self.device):
+            applied, losses, norm = self._step_replicated() if self.options.zero_stage == 0 else self._step_sharded()
+        self._losses = []
         if applied:
             self._averages.update()
         # batch-norm statistics: rank 0's count, as torch's DDP has it, so that all ranks evaluate and save one model
-        self._group.spread(list(self._named_buffers().values()) if self.world_size > 1 else [])
+        if self._spreads:
+            self._group.spread(list(saved_buffers(self._setup_model()).values()))
         if self._scaler is not None:
             self._scaler.update(applied)
-        return StepResult(applied, norm, scaler_overflow=self._scaler is not None and not applied)
+        return StepResult(applied, losses, norm, scaler_overflow=self._scaler is not None and not applied)
 
     def averaged(self) -> AbstractContextManager[None]:
         return self._averages.shown()
 
     def reduce(self, value: Tensor | float, op: ReduceOp = "sum") -> Tensor:
-        given = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
-        return self._group.reduce(given, op)
+        if isinstance(value, Tensor):
+            return self._group.reduce(value, op)
+        return torch.tensor(self._group.number(value, op), dtype=torch.float64)
+
+    def later(self, value: float) -> Callable[[], float]:
+        return self._group.later(value)
 
     def gather(self, value: Any) -> list[Any]:
         return self._group.gather(value)
@@ -191,13 +217,14 @@ class DeepSpeedEngine:
         return copy_state(
             self._laid_out(), rank=self.rank, world_size=self.world_size, shapes=self._shapes,
             optimizer=self._optimizer, averages=self._averages.tensors,
-            buffers=self._named_buffers() if first else {}, texts=texts,
+            buffers=saved_buffers(self._setup_model()) if first else {}, texts=texts,
+            copy=self._files.copy if self._files else in_memory,
         )  # fmt: skip
 
     def load_shards(self, directory: Path) -> None:
         read_state(
             directory, self._laid_out(), shapes=self._shapes, optimizer=self._optimizer,
-            averages=self._averages.tensors, buffers=self._named_buffers(),
+            averages=self._averages.tensors, buffers=saved_buffers(self._setup_model()),
         )  # fmt: skip
         self._laid_out().publish()
         if self._scaler is not None and (directory / "scaler.json").is_file():
@@ -209,9 +236,11 @@ class DeepSpeedEngine:
             self._untouched.close()
         if self._engine is not None:
             self._engine.destroy()
-        if self._added_variable:
-            os.environ.pop("LOCAL_RANK", None)
-            self._added_variable = False
+        if self._files is not None and self._layout is not None and self._optimizer is not None:
+            give_back(self._layout, self._optimizer)
+        for name, value in self._variables.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+        self._variables = {}
         self._engine = self._optimizer = self._layout = self._model = self._untouched = None
         self._averages = Averages.none()
 
@@ -221,13 +250,15 @@ class DeepSpeedEngine:
 
     def _initialize(self, model: NeuralModel, optimizer: torch.optim.Optimizer) -> Any:
         import deepspeed
+        from deepspeed.runtime.engine import DeepSpeedEngine as Theirs
+        from deepspeed.runtime.zero.partition_parameters import Init
 
         clip = self._clip if self.options.zero_stage else None  # at stage 0 the step below clips
         config = deepspeed_config(self.options, clip=clip, elements=sum(each.numel() for each in model.parameters()))
-        if "LOCAL_RANK" not in os.environ:  # DeepSpeed asks for it at any time; left behind, others would read it
-            self._added_variable = True
-            os.environ["LOCAL_RANK"] = str(self.world.local_rank)
-        with explain_memory(self.device), _own_placing(model, self._place):
+        # DeepSpeed takes the device of this number, at any time; left behind, others would read it
+        self._variables = {name: os.environ.pop(name, None) for name in ("LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK")}
+        os.environ["LOCAL_RANK"] = str(self.world.local_rank if self.device.index is None else self.device.index)
+        with MemoryExplained(self.device), own_placing(model, self._place, theirs=Theirs, init=Init):
             self._place_all(model, sharded=self.sharded)
             engine = deepspeed.initialize(model=model, optimizer=optimizer, config=config, dist_init_required=False)[0]
         if engine.gradient_clipping() != float(clip or 0.0) or engine.managed_gradient_accumulation():
@@ -257,41 +288,38 @@ class DeepSpeedEngine:
             return stage_3(self._engine.optimizer, named, rank=rank)
         return stage_1_or_2(self._engine.optimizer, named, rank=rank, world_size=size)
 
-    def _step_replicated(self) -> tuple[bool, Tensor]:
+    def _step_replicated(self) -> tuple[bool, list[float], Tensor]:
         """Reduce, look, clip and update as the local engine does: the same bits for one process."""
+        trained = [each for each in self._setup_model().parameters() if each.requires_grad]
         if self.world_size > 1:
-            trained = self._setup_model().parameters()
-            alone = unreached(trained, largest=lambda flags: self._group.reduce(flags, "max"))
+            alone = unreached(trained, largest=self._group.begin_max)
             self._engine.buffered_allreduce_fallback()
-            for parameter in alone:
+            for parameter in alone():
                 parameter.grad = None  # DeepSpeed made a zero of it, and weight decay would follow
-        parameters = [each for each in self._setup_model().parameters() if each.grad is not None]
+        parameters = [each for each in trained if each.grad is not None]
         scale = 1.0 if self._scaler is None else self._scaler.scale
         if scale != 1.0:
             for each in parameters:
                 each.grad.div_(scale)  # type: ignore[union-attr]  # as above
-        norm = torch.nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
-        if not bool(torch.isfinite(norm)):
+        norm = total_norm([each.grad for each in parameters if each.grad is not None])
+        *losses, size = read([*self._losses, norm])
+        if not math.isfinite(size):
             self._engine.zero_grad()
-            return False, norm
+            return False, losses, norm
         if self._clip is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, self._clip, norm)
         self._engine.step()
-        return True, norm
+        return True, losses, norm
 
-    def _step_sharded(self) -> tuple[bool, Tensor]:
+    def _step_sharded(self) -> tuple[bool, list[float], Tensor]:
         if self._scaler is not None:
             self._engine.optimizer.override_loss_scale(self._scaler.scale)
         assert self._untouched is not None
         self._untouched.keep()
+        losses = read(self._losses)
         self._engine.step()
         norm = self._engine.get_global_grad_norm()
-        return bool(self._engine.was_step_applied()), torch.as_tensor(norm)
-
-    def _named_buffers(self) -> dict[str, Tensor]:
-        model = self._setup_model()
-        kept = model.state_dict(keep_vars=True).keys()
-        return {name: buffer for name, buffer in model.named_buffers() if name in kept}
+        return bool(self._engine.was_step_applied()), losses, torch.as_tensor(norm)
 
     def _laid_out(self) -> Layout:
         if self._layout is None:
@@ -312,9 +340,11 @@ def check_options(options: EngineOptions, world: World) -> None:
         RecipeError: `engine.config` has keys that nobody would read, or that Plait decides.
     """
     check_combinations(options, world)
-    find_precision(options.precision, find_device("cpu" if options.device == "cpu" else options.device))
+    device = find_device(options.device)
+    if device.type == "cpu":  # the launcher asks too, and a look at a GPU would take half a gigabyte of it
+        find_precision(options.precision, device)
     if options.config:
-        import_deepspeed(find_device(options.device))
+        import_deepspeed(device)
         from deepspeed.comm.config import CommsLoggerConfig
         from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
         from deepspeed.runtime.zero.leaf_module_config import DeepSpeedZeroLeafModuleConfig
@@ -339,7 +369,7 @@ def import_deepspeed(device: torch.device) -> ModuleType:
     added = "DS_ACCELERATOR" not in os.environ
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if device.type == "cuda" else "cpu")
     try:
-        with _uncompiled():
+        with uncompiled():
             import deepspeed
             import deepspeed.ops
             import deepspeed.runtime.zero.muon.original_muon
@@ -354,47 +384,11 @@ def import_deepspeed(device: torch.device) -> ModuleType:
     kernels = getattr(deepspeed.ops, "__compatible_ops__", {})
     if "deepspeed_shm_comm" in kernels:
         kernels["deepspeed_shm_comm"] = False
-    logger = logging.getLogger("DeepSpeed")
-    logger.setLevel(logging.ERROR)
-    for handler in logger.handlers:
+    theirs = logging.getLogger("DeepSpeed")
+    theirs.setLevel(logging.ERROR)
+    for handler in theirs.handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
             handler.setStream(sys.stderr)
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     module: ModuleType = deepspeed
     return module
-
-
-@contextmanager
-def _uncompiled() -> Iterator[None]:
-    """Inside, torch.compile leaves functions as they are. DeepSpeed decorates its Muon optimizer with it, which Plait
-    does not offer, and the decorator alone loads torch's compiler: 1.4 s of each process's start."""
-    original = torch.compile
-    torch.compile = lambda function=None, **options: function or (lambda given: given)  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        torch.compile = original
-
-
-@contextmanager
-def _own_placing(model: nn.Module, place: Callable[[nn.Parameter], None]) -> Iterator[None]:
-    """Inside, DeepSpeed leaves it to the engine to put parameters on the device and to send rank 0's round. It would
-    move the whole model before it shards, and fails on parameters without dimensions (CLIP's logit scale), which it
-    views as bytes. At stage 3, where it asks for them one by one, each is placed right before it is sharded."""
-    from deepspeed.runtime.engine import DeepSpeedEngine as Theirs
-    from deepspeed.runtime.zero.partition_parameters import Init
-
-    def shard(init: Any, parameters: Iterable[Any]) -> None:
-        for parameter in parameters:
-            place(parameter)
-            init._convert_to_deepspeed_param(parameter)
-            parameter.partition()
-
-    originals = Theirs._broadcast_model, Init._convert_to_zero_parameters
-    Theirs._broadcast_model, Init._convert_to_zero_parameters = (lambda engine: None), shard
-    vars(model)["to"] = lambda *_, **__: model
-    try:
-        yield
-    finally:
-        del vars(model)["to"]
-        Theirs._broadcast_model, Init._convert_to_zero_parameters = originals

@@ -28,23 +28,29 @@ Made = TypeVar("Made")
 
 def made_without_weights(make: Callable[[], Made]) -> Made:
     """What `make` makes, its parameters without numbers; whole, where it cannot be made so (that is logged)."""
+    # weights that a recipe names are read by rank 0 for all
+    warnings.filterwarnings("ignore", ".*copying from a non-meta parameter", UserWarning)
     try:
         with _on_meta():
             made = make()
-    except (RuntimeError, NotImplementedError) as error:  # it reads its parameters' numbers
-        if "meta" not in str(error):
+    except Exception as error:
+        cause = error.__cause__ or error  # what loads a model has an error of its own for all that goes wrong
+        if not isinstance(cause, RuntimeError | NotImplementedError) or "meta" not in str(cause):
             raise
-        reason = str(error).splitlines()[0]
+        reason = str(cause).splitlines()[0]  # it reads its parameters' numbers
     else:
         if not isinstance(made, nn.Module):
             return made
         if not any(weakref.getweakrefs(each) for each in made.parameters()):
-            # weights that a recipe names are read by rank 0 for all
-            warnings.filterwarnings("ignore", ".*copying from a non-meta parameter", UserWarning)
             return made
         reason = "recurrent layers keep references to their weights, which could not be replaced"
     logger.info("this process makes the whole model in its memory before it is sharded: %s", reason)
     return make()
+
+
+def has_no_numbers(made: object) -> bool:
+    """Whether `made` is a model that was made without weights."""
+    return isinstance(made, nn.Module) and any(each.is_meta for each in made.parameters())
 
 
 def stand_in(model: nn.Module) -> None:

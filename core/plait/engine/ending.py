@@ -8,12 +8,36 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from plait.engine.agreement import told_of
-from plait.errors import PlaitError
+from plait.errors import FailedRankError, LostRankError, PlaitError
+
+if TYPE_CHECKING:
+    from plait.engine.base import Channel
 
 _ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
+
+
+@contextmanager
+def losses_named(engine: Channel) -> Iterator[None]:
+    """Inside, what a collective says when another process has gone becomes an error that says so.
+
+    Raises:
+        LostRankError: the connection to another process broke.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if engine.world_size == 1 or not _lost_peer(error):
+            raise
+        raise LostRankError(
+            "the connection to another process of the training broke: that one has ended",
+            hint="its own message or log says why; go on from the last checkpoint with --resume",
+        ) from error
 
 
 def give_up(error: PlaitError) -> None:
@@ -28,9 +52,10 @@ def give_up(error: PlaitError) -> None:
 def tell(error: BaseException) -> None:
     """Leave the error where the agent looks for it, and in the log."""
     trace = "".join(traceback.format_exception(error))
-    logging.getLogger("plait").error("%s", trace)
+    logging.getLogger().error("%s", trace)  # not "plait": the terminal is told by the launcher, once
+    peer = _lost_peer(error) or isinstance(error, FailedRankError)
     told = {
-        "error": told_of(error), "traceback": trace, "plait": isinstance(error, PlaitError), "peer": _lost_peer(error),
+        "error": told_of(error), "traceback": trace, "plait": isinstance(error, PlaitError), "peer": peer,
     }  # fmt: skip
     file = os.environ.get(_ERROR_FILE)
     if file:
@@ -50,6 +75,7 @@ def _lost_peer(error: BaseException) -> bool:
         "Broken pipe",
         "Socket closed",
         "recvValue failed",
+        "remote process exited",  # NCCL's
     )
     seen: BaseException | None = error
     while seen is not None:

@@ -24,15 +24,28 @@ def read_hosts(path: Path) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not a readable text file ({error})") from error
-    found = []
+    found: dict[str, tuple[int, str]] = {}
     for number, line in enumerate(lines, start=1):
         text = line.partition("#")[0].strip()
-        if text and not re.fullmatch(r"[\w.-]+(:\d{1,5})?", text):
-            raise RecipeError(f"{path}:{number}: {text!r} is no host; expected name or name:port")
-        found += [text] if text else []
+        if text:
+            name, _ = _parsed(text, f"{path}:{number}")
+            if name in found:
+                raise RecipeError(
+                    f"{path}:{number}: {name} is in line {found[name][0]} already",
+                    hint="name each host once; --nproc says how many processes all of them have together",
+                )
+            found[name] = number, text
     if not found:
         raise RecipeError(f"{path}: names no host", hint="write one host a line; the first answers the others")
-    return tuple(found)
+    return tuple(text for _, text in found.values())
+
+
+def _parsed(text: str, where: str) -> tuple[str, int]:
+    """The name and the port of "name" or "name:port"."""
+    name, _, port = text.partition(":")
+    if not re.fullmatch(r"[\w.-]+(:\d{1,5})?", text) or not 0 <= int(port or PORT) < 1 << 16:
+        raise RecipeError(f"{where}: {text!r} is no host; expected name or name:port, a port below 65536")
+    return name, int(port or PORT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +71,26 @@ class Place:
         """Which of `hosts` this one is. None named: it is the only one.
 
         Raises:
-            EngineError: it is none of them, or the processes cannot be dealt evenly.
+            RecipeError: one of them is no host.
+            EngineError: this is none of them, or the processes cannot be dealt evenly.
         """
         if not hosts:
             return cls(processes=processes)
+        parsed = [_parsed(each, "engine.hosts") for each in hosts]
         if processes % len(hosts):
             raise EngineError(
                 f"engine.processes={processes} cannot be dealt evenly to {len(hosts)} hosts",
                 hint=f"--nproc counts the processes of all hosts: a multiple of {len(hosts)}",
             )
-        names = [each.partition(":")[0] for each in hosts]
+        names = [name for name, _ in parsed]
         here = [each for each in names if _is_here(each)]
         if not here:
             raise EngineError(
                 f"this host ({socket.gethostname()}) is none of {', '.join(names)}",
                 hint="run the same command on each host that engine.hosts names, and on no other",
             )
-        port = int(hosts[0].partition(":")[2] or PORT)
         answers = here[0] == names[0] if len(here) == 1 else None
-        return cls(here[0], f"{names[0]}:{port}", len(hosts), processes // len(hosts), answers)
+        return cls(here[0], f"{names[0]}:{parsed[0][1]}", len(hosts), processes // len(hosts), answers)
 
 
 def _is_here(name: str) -> bool:

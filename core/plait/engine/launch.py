@@ -6,9 +6,9 @@ each rank in the run, restarts from the last good checkpoint, and signals that l
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
-import shlex
 import signal
 import sys
 import threading
@@ -23,17 +23,21 @@ from pickle import PicklingError
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from plait.engine.agent import ATTEMPT, run_agent
 from plait.engine.deepspeed import check_options
 from plait.engine.group import HOST
 from plait.engine.hosts import Place
 from plait.engine.world import World
-from plait.errors import DataError, Interrupted, RecipeError, RunError
-from plait.run import Run, check_free, locked, new_directory
+from plait.errors import DataError, RecipeError
+from plait.run import Run, check_free, new_directory, record_end
 
 if TYPE_CHECKING:
     from plait.config import Recipe
     from plait_registry.registry import Registry
+
+logger = logging.getLogger("plait")
 
 JOB = "PLAIT_JOB"
 """The variable that tells a worker where its job is handed out: "address|key"."""
@@ -48,16 +52,25 @@ class Job:
         classes: targets of the program's own tasks and models.
         data: a source given from Python; pickled, as between any processes of one program, and never written.
         resume: go on from the newest checkpoint; a restarted worker does so anyway.
+        shown: rank 0 shows progress.
+        level: rank 0 says on the terminal what is logged from this level on.
     """
 
     recipe: Mapping[str, Any]
     classes: tuple[str, ...]
     data: Any
     resume: bool
+    shown: bool = False
+    level: int = logging.WARNING
 
 
-def launch(recipe: Recipe, registry: Registry, *, data: Any, resume: bool) -> Run:
+def launch(recipe: Recipe, registry: Registry, *, data: Any, resume: bool, shown: bool = False) -> Run:
     """Train a recipe in `engine.processes` processes of this host, or in this host's part of them.
+
+    Args:
+        data: a source given from Python, where the recipe names none.
+        resume: go on from the newest checkpoint where there is one.
+        shown: show progress.
 
     Raises:
         PlaitError: what one of them raised, as if it had been raised here.
@@ -73,14 +86,17 @@ def launch(recipe: Recipe, registry: Registry, *, data: Any, resume: bool) -> Ru
     path = Path(given) if given else new_directory(Path("runs"), recipe.task.name, recipe.model_options.name)
     if place.hosts == 1:  # else another host may have begun the run just now; rank 0 looks
         check_free(path, resume=resume)
+    cores = _cores()
+    if place.processes > cores and recipe.engine.device in ("auto", "cpu") and not torch.cuda.is_available():
+        logger.warning("%d processes share %d cores: more of them than cores are no faster", place.processes, cores)
     tree = recipe.as_json()
     tree["output"]["directory"] = str(path)
-    job = Job(tree, _own_classes(registry), data, resume)
+    job = Job(tree, _own_classes(registry), data, resume, shown, logger.getEffectiveLevel())
     with _handing_out(job) as address, _environment(place, address), _signals_kept():
         try:
             run_agent(place, recipe.engine, path)
         except Exception as error:
-            _record(error, path)
+            record_end(path, error)
             raise
     return Run.open(path)
 
@@ -102,17 +118,6 @@ def fetch() -> Job:
                 hint="put their class into a module beside the program or notebook, and import it from there",
             ) from error
     return job
-
-
-def _record(error: Exception, path: Path) -> None:
-    """Say in run.json how a run ended whose ranks were killed before they could."""
-    # RunError: there is no run yet, or another host's rank writes it still
-    with suppress(RunError), locked(path):
-        run = Run.open(path)
-        if run.status == "running":
-            status = "interrupted" if isinstance(error, Interrupted) else "failed"
-            command = f"plait train --out {shlex.quote(str(path))} --resume"
-            run.update(status=status, error=f"{type(error).__name__}: {error}", resume=command)
 
 
 def _check_batch(recipe: Recipe) -> None:
@@ -189,6 +194,8 @@ def _environment(place: Place, job: str) -> Iterator[None]:
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, _cores() // place.processes))),
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+        # its warnings of a connection that is tried again are 20 lines of C++ frames each
+        "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR"),
     }
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import logging
 import select
 import socket
 import threading
@@ -24,6 +25,7 @@ from plait.engine.roster import Roster
 from plait.engine.vitals import Vitals
 from plait.errors import EngineError, LostRankError
 
+logger = logging.getLogger("plait")
 _MOST = 1 << 16  # bytes of a line, and of what waits to be sent: a beat is 200
 _HINT = (
     "the processes were ended; go on from the last checkpoint with --resume (engine.max_restarts does it by itself). "
@@ -170,6 +172,8 @@ class Pulse:
                 roster.heard(0, vitals, now)
             self._tell({"vitals": asdict(vitals)})
             fault = fault or roster.fault(now)
+            if fault is None and self._rank == 0 and (delay := roster.delay(now)):
+                logger.warning("%s: it works, and is waited for", delay)
         self._tell({"bye": True} if fault is None else {"fault": fault})
         self._shut()
         if fault is not None:

@@ -78,7 +78,21 @@ class Reach:
             ranks = self._total(reached.to(torch.int32))
             reached = ranks > 0
             self._held = reached if bool((reached & (ranks < self._ranks)).any()) else None
+        if not self._since.any():
+            self._forget(reached)
         self._since |= reached
+
+    def _forget(self, reached: Tensor) -> None:
+        """Before the first backward of a step: what it does not reach may still have the gradient of an earlier step,
+        which DeepSpeed would add later micro-batches' to, and at ZeRO 3 count into the norm that it clips by."""
+        if self._stage == 3:
+            kept = self._wrapper._DeepSpeedZeroOptimizer_Stage3__param_id_to_grad_partition
+        else:
+            kept = getattr(self._wrapper, "accumulated_grads_in_cpu", {})  # with offload alone
+        for index in torch.nonzero(~reached).flatten().tolist() if kept else ():
+            stale = kept.get(self._wrapper.get_param_id(self._parameters[index]))
+            if stale is not None:
+                stale.zero_()
 
     def _reduce_or_hold(self, parameter: nn.Parameter, *group: Any) -> None:
         if self._held is None:

@@ -29,6 +29,7 @@ class Roster:
     def __init__(self, hosts: Sequence[str], ranks: Sequence[int], *, timeout: float, now: float) -> None:
         self._hosts, self._timeout = hosts, timeout
         self._entries = {rank: _Entry(now, Vitals()) for rank in ranks}
+        self._noted = now
 
     def heard(self, rank: int, vitals: Vitals, now: float) -> None:
         """A rank said what it does."""
@@ -67,6 +68,18 @@ class Roster:
             places = "; ".join(f"{self._name(rank)}, in {here[rank].vitals.where}" for rank in busy)
             return f"a step has waited {self._timeout:g} s for {places}"
         return None
+
+    def delay(self, now: float) -> str | None:
+        """Who works outside a step while others have waited for the timeout, and for as long again since this was last
+        said. Nobody can tell long work from endless work, so it is no fault; somebody who looks on may know."""
+        here = {rank: entry for rank, entry in self._entries.items() if not entry.left}
+        busy = [rank for rank, entry in here.items() if entry.vitals.waiting == 0]
+        waits = max((entry.vitals.waiting for entry in here.values()), default=0.0)
+        if not busy or waits < self._timeout or now - self._noted < self._timeout:
+            return None
+        self._noted = now
+        places = "; ".join(f"{self._name(rank)}, in {here[rank].vitals.where}" for rank in busy)
+        return f"the others have waited {waits:.0f} s for {places}"
 
     def _name(self, rank: int) -> str:
         return f"rank {rank} ({self._hosts[rank]})"

@@ -8,11 +8,12 @@ So are Plait's own options where they do not go together.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import BaseModel, ValidationError
 
+from plait.engine.mapped import MappedFiles
 from plait.engine.world import World
 from plait.errors import EngineError, RecipeError, did_you_mean
 from plait.options import EngineOptions
@@ -47,6 +48,7 @@ OURS: dict[str, str] = {
     "wandb": "a tracker plugin",
     "csv_monitor": "metrics.jsonl, which every run has",
     "comet": "a tracker plugin",
+    "aio": "engine.offload=nvme (its files are mapped by the system; DeepSpeed's async_io is not used)",
     "zero_optimization.stage": "engine.zero_stage",
     "zero_optimization.offload_optimizer": "engine.offload",
     "zero_optimization.offload_param": "engine.offload",
@@ -115,12 +117,12 @@ def check_combinations(options: EngineOptions, world: World) -> None:
         )
     if options.offload and options.zero_stage == 0:
         raise EngineError("engine.offload needs sharding", hint="use engine.zero_stage=2, or 3 for parameters too")
+    if options.offload_directory is not None:
+        MappedFiles(Path(options.offload_directory))
     if options.channels_last is True:
         raise EngineError("engine.channels_last=true: the deepspeed engine keeps parameters flat", hint="leave it out")
     if options.device == "mps":
         raise EngineError("engine.device=mps: DeepSpeed has no MPS", hint="use the local engine, or engine.device=cpu")
-    if options.sync_batch_norm and not torch.cuda.is_available():
-        raise EngineError("engine.sync_batch_norm: torch has it on CUDA only", hint="leave it out on the CPU")
 
 
 def deepspeed_config(options: EngineOptions, *, clip: float | None, elements: int) -> dict[str, Any]:
@@ -143,11 +145,12 @@ def deepspeed_config(options: EngineOptions, *, clip: float | None, elements: in
         zero["allgather_bucket_size"] = bucket
     elif options.bucket_mb is not None:
         zero["stage3_prefetch_bucket_size"] = bucket
-    if options.offload is not None:
-        place: dict[str, Any] = {"device": options.offload}
-        zero["offload_optimizer"] = place
+    if options.offload is not None:  # what nvme adds is Plait's (`mapped`): DeepSpeed sees the host's memory
+        zero["offload_optimizer"] = {"device": "cpu"}
         if options.zero_stage == 3:
-            zero["offload_param"] = dict(place)
+            zero["offload_param"] = {"device": "cpu"}
+    if options.offload == "nvme" and options.zero_stage == 3:
+        zero["sub_group_size"] = 25_000_000  # elements updated at a time: what AdamW computes with is as large, twice
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": 1,  # it wants one; batches are formed in the loop
         "gradient_accumulation_steps": 1,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,6 +49,11 @@ class Shards:
             (directory / name).write_text(text, encoding="utf-8")
 
 
+def in_memory(tensor: Tensor) -> Tensor:
+    """A copy on the CPU, contiguous in logical order, whatever the memory format."""
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+
+
 def copy_shards(
     rank: int,
     world_size: int,
@@ -57,6 +62,7 @@ def copy_shards(
     starts: Mapping[tuple[str, str], int] | None = None,
     shapes: Mapping[tuple[str, str], tuple[int, ...]] | None = None,
     texts: Mapping[str, str] | None = None,
+    copy: Callable[[Tensor], Tensor] = in_memory,
 ) -> Shards:
     """Copy this rank's pieces.
 
@@ -65,16 +71,14 @@ def copy_shards(
         starts: the first element of a range, by slot and name.
         shapes: the whole parameter's shape, by slot and name.
         texts: further files by name.
+        copy: makes a contiguous copy of a tensor on the CPU.
     """
     pieces: dict[str, Tensor] = {}
     whole: dict[str, list[int]] = {}
     for slot, tensors in slots.items():
         for name, tensor in tensors.items():
             start = (starts or {}).get((slot, name), 0)
-            # contiguous in logical order, whatever the memory format; cloned, since tied tensors share storage
-            pieces[f"{slot}|{name}|{start}"] = (
-                tensor.detach().cpu().clone(memory_format=torch.contiguous_format).view(-1)
-            )
+            pieces[f"{slot}|{name}|{start}"] = copy(tensor).view(-1)
             whole[f"{slot}|{name}"] = list((shapes or {}).get((slot, name), tuple(tensor.shape)))
     return Shards(f"shard-{rank:05d}-of-{world_size:05d}.safetensors", pieces, whole, texts or {})
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from plait.engine.partitions import Holding, Layout, Piece, copy_into
-from plait.engine.shards import ShardIndex, Shards, copy_shards
+from plait.engine.shards import ShardIndex, Shards, copy_shards, in_memory
 from plait.errors import IntegrityError
 
 Shapes = Mapping[str, tuple[int, ...]]
 """The whole parameters' shapes by name."""
+
+
+def saved_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """The buffers that are part of a model's state, by name."""
+    kept = model.state_dict(keep_vars=True).keys()
+    return {name: buffer for name, buffer in model.named_buffers() if name in kept}
 
 
 def copy_state(
@@ -26,6 +33,7 @@ def copy_state(
     averages: Sequence[Tensor],
     buffers: Mapping[str, Tensor],
     texts: Mapping[str, str],
+    copy: Callable[[Tensor], Tensor] = in_memory,
 ) -> Shards:
     """A copy of this rank's part: its ranges of parameters, moments and averages, and `buffers` whole."""
     slots: dict[str, dict[str, Tensor]] = {"parameter": {}, "buffer": dict(buffers)}
@@ -49,7 +57,7 @@ def copy_state(
         for piece in holding.saved:
             if piece.start == 0:  # a counter, once for each parameter
                 slots.setdefault(f"optimizer.{key}", {})[piece.name] = value.detach()
-    return copy_shards(rank, world_size, slots, starts=starts, shapes=wholes, texts=texts)
+    return copy_shards(rank, world_size, slots, starts=starts, shapes=wholes, texts=texts, copy=copy)
 
 
 def read_state(
@@ -81,15 +89,16 @@ def read_state(
             buffer.copy_(index.read("buffer", name).view(buffer.shape))
     if optimizer is not None and trained:
         for holding in layout.trained:
-            state = _read_moments(index, holding)
+            state = _read_moments(index, holding, optimizer.state.get(holding.tensor, {}))
             if optimizer.defaults.get("fused") and "step" in state:  # torch's fused kernels want it where they run
                 state["step"] = state["step"].to(holding.tensor.device)
             if state:
                 optimizer.state[holding.tensor] = state
 
 
-def _read_moments(index: ShardIndex, holding: Holding) -> dict[str, Tensor]:
-    """The optimizer's state of what a rank holds. Parameters that no gradient ever reached have none: zeros."""
+def _read_moments(index: ShardIndex, holding: Holding, kept: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The optimizer's state of what a rank holds, in the tensors where it has `kept` it so far, if it has. Parameters
+    that no gradient ever reached have none: zeros."""
     state: dict[str, Tensor] = {}
     for slot in index.slots("optimizer."):
         shapes = index.shapes[slot]
@@ -101,7 +110,11 @@ def _read_moments(index: ShardIndex, holding: Holding) -> dict[str, Tensor]:
             # torch keeps counters on the CPU; in one flat group they are equal, but for parameters without gradients
             state[key] = max(index.read(slot, piece.name) for piece in known).reshape(()).clone()
             continue
-        moment = torch.zeros_like(holding.tensor, memory_format=torch.preserve_format).detach()
+        moment = kept.get(key)
+        if moment is None:
+            moment = torch.zeros_like(holding.tensor, memory_format=torch.preserve_format).detach()
+        else:
+            moment.zero_()
         copy_into(Holding(moment, known, ()), _ranges(index, slot, Holding(moment, known, ())))
         state[key] = moment
     return state

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,11 +12,16 @@ from plait.engine.partitions import Layout
 from plait.engine.reach import Reach
 
 
-def unreached(parameters: Iterable[nn.Parameter], *, largest: Callable[[Tensor], Tensor]) -> list[nn.Parameter]:
-    """The trained parameters that have a gradient on no rank. Collective."""
-    trained = [each for each in parameters if each.requires_grad]
-    anywhere = largest(torch.tensor([each.grad is not None for each in trained], dtype=torch.uint8)).tolist()
-    return [parameter for parameter, reached in zip(trained, anywhere, strict=True) if not reached]
+def unreached(
+    trained: Sequence[nn.Parameter], *, largest: Callable[[Tensor], Callable[[], Tensor]]
+) -> Callable[[], list[nn.Parameter]]:
+    """The parameters that now have a gradient on no rank, for when they are asked for. Collective.
+
+    Args:
+        largest: begins to find the largest of the ranks' tensors, element by element.
+    """
+    anywhere = largest(torch.tensor([each.grad is not None for each in trained], dtype=torch.uint8))
+    return lambda: [each for each, reached in zip(trained, anywhere().tolist(), strict=True) if not reached]
 
 
 class Untouched:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -43,17 +44,18 @@ class World:
             EngineError: the variables contradict each other, or name no address of rank 0.
         """
         given = os.environ if environ is None else environ
-        for find in (_torchrun, _slurm, _open_mpi):
+        # innermost first: srun may have started torchrun, and mpirun starts its own daemons by srun
+        for find in (_torchrun, _open_mpi, _slurm):
             world = find(given)
             if world is not None and world.size > 1:
                 return world._checked()
         return cls()
 
     def device(self, name: str) -> torch.device:
-        """The device of this process: of CUDA devices, the one of its number on its host.
+        """The device of this process: of CUDA devices, the one of its number on its host; it is made the current one.
 
         Raises:
-            EngineError: there are fewer devices than processes.
+            EngineError: there are fewer devices than processes, or all were to take the same one.
         """
         import torch
 
@@ -63,15 +65,27 @@ class World:
         if device.type == "mps":
             return torch.device("cpu")
         if device.type == "cuda":
-            if self.local_rank >= torch.cuda.device_count():
-                count = torch.cuda.device_count()
-                raise EngineError(
-                    f"process {self.local_rank} of this host has no CUDA device: torch finds {count}",
-                    hint="start as many processes as there are devices, or use engine.device=cpu",
-                )
-            device = torch.device("cuda", self.local_rank)
+            device = torch.device("cuda", self._index(device.index, torch.cuda.device_count()))
             torch.cuda.set_device(device)
         return device
+
+    def _index(self, wanted: int | None, count: int) -> int:
+        """Which of the `count` CUDA devices of its host."""
+        if self.size == 1:
+            return wanted or 0
+        if wanted is not None:
+            raise EngineError(
+                f"engine.device=cuda:{wanted}: each of {self.size} processes needs a device of its own",
+                hint="use engine.device=cuda; CUDA_VISIBLE_DEVICES says which of a host's devices are to be used",
+            )
+        if count == 1 and self.launcher in ("slurm", "openmpi") and "CUDA_VISIBLE_DEVICES" in os.environ:
+            return 0  # each process was given one of its own (srun --gpus-per-task=1)
+        if self.local_rank >= count:
+            raise EngineError(
+                f"process {self.local_rank} of this host has no CUDA device: torch finds {count}",
+                hint="start as many processes as there are devices, or use engine.device=cpu",
+            )
+        return self.local_rank
 
     def _checked(self) -> World:
         if not 0 <= self.rank < self.size:
@@ -81,7 +95,7 @@ class World:
         if self.address is None or self.port is None:
             raise EngineError(
                 f"{self.launcher} started {self.size} processes and does not say where rank 0 answers",
-                hint="set MASTER_ADDR to the first host's name and MASTER_PORT to a free port on it",
+                hint="set MASTER_ADDR to the first host's name, MASTER_PORT to a free port on it (mpirun: by -x NAME)",
             )
         return self
 
@@ -102,7 +116,8 @@ def _slurm(given: Mapping[str, str]) -> World | None:
     if "SLURM_STEP_NUM_TASKS" not in given or "SLURM_PROCID" not in given:
         return None
     hosts = given.get("SLURM_STEP_NODELIST") or given.get("SLURM_JOB_NODELIST") or ""
-    port = _number(given, "MASTER_PORT", 0) or 15000 + _number(given, "SLURM_JOB_ID", 0) % 20000
+    step = f"{_number(given, 'SLURM_JOB_ID', 0)}.{_number(given, 'SLURM_STEP_ID', 0)}"  # several may share a host
+    port = _number(given, "MASTER_PORT", 0) or _port_of(step)
     return World(
         rank=_number(given, "SLURM_PROCID"), size=_number(given, "SLURM_STEP_NUM_TASKS"),
         local_rank=_number(given, "SLURM_LOCALID", 0),
@@ -118,16 +133,19 @@ def _open_mpi(given: Mapping[str, str]) -> World | None:
     return World(
         rank=_number(given, "OMPI_COMM_WORLD_RANK"), size=size,
         local_rank=_number(given, "OMPI_COMM_WORLD_LOCAL_RANK", 0), local_size=local or None, address=address,
-        port=_number(given, "MASTER_PORT", 29500), launcher="openmpi",
+        port=_number(given, "MASTER_PORT", 0) or _port_of(given.get("PMIX_NAMESPACE", "")), launcher="openmpi",
     )  # fmt: skip
 
 
+def _port_of(job: str) -> int:
+    """A port that all processes of a job reckon alike, and other jobs otherwise: below those that systems deal out."""
+    return 15000 + zlib.crc32(job.encode()) % 17000
+
+
 def first_host(hosts: str) -> str | None:
-    """The first host of SLURM's list: "gpu[03-07,9],big1" begins with gpu03."""
-    found = re.match(r"\s*([^,\[\s]+)(?:\[([^\]]+)\])?", hosts)
-    if found is None:
-        return None
-    return found[1] + (re.split(r"[-,]", found[2])[0] if found[2] else "")
+    """The first host of SLURM's list: "rack[2-3]gpu[03-07,9],big1" begins with rack2gpu03."""
+    found = re.match(r"\s*((?:[^,\[\s]|\[[^\]]*\])+)", hosts)
+    return None if found is None else re.sub(r"\[([^\],-]*)[^\]]*\]", r"\1", found[1])
 
 
 def _number(given: Mapping[str, str], name: str, default: int | None = None) -> int:

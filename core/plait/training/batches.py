@@ -100,12 +100,12 @@ class Order:
 
     def steps(self, start: int) -> Iterator[list[Plan]]:
         """From step `start` on: the micro-batches of this rank, as many on every rank (some may be borrowed)."""
-        epoch, order = -1, np.empty(0, dtype=np.int64)
+        epoch, order, per_epoch = -1, np.empty(0, dtype=np.int64), self.steps_per_epoch
         for step in range(start, self.total_steps):
-            if step // self.steps_per_epoch != epoch:
-                epoch = step // self.steps_per_epoch
+            if step // per_epoch != epoch:
+                epoch = step // per_epoch
                 order = self.permutation(epoch)
-            first = step % self.steps_per_epoch * self.batch_size
+            first = step % per_epoch * self.batch_size
             yield self.share(epoch, order[first : first + self.batch_size])
 
     def share(self, epoch: int, batch: np.ndarray[Any, np.dtype[np.int64]]) -> list[Plan]:
@@ -116,6 +116,8 @@ class Order:
         begin = self.rank * low + min(self.rank, spare_ranks)
         own = batch[begin : begin + low + (self.rank < spare_ranks)].tolist()
         parts = [tuple(own[first : first + micro]) for first in range(0, largest, micro)]
+        if all(parts):
+            return [Plan(epoch, part) for part in parts]
         spare = tuple(batch[: min(micro, largest)].tolist())  # of rank 0, whose share is never smaller
         return [Plan(epoch, part) if part else Plan(epoch, spare, borrowed=True) for part in parts]
 
@@ -145,8 +147,8 @@ def evaluation_batches(
     plans = [Plan(0, tuple(each)) for each in own]
     source: Any = map(collate.__getitem__, plans) if workers == 0 else _loader(collate, plans, workers, pin_memory)
     for item in source:
-        examples, batch = _raised(item)
-        yield examples, batch
+        made: _Judged = _raised(item)
+        yield made.examples, made.batch
 
 
 def evaluation_shares(length: int, *, batch_size: int, rank: int, world_size: int) -> list[range]:
@@ -171,10 +173,37 @@ def loader_processes(wanted: int | None, split: Split) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class _Judged:
+    """Examples and their batch; torch's loader pins what has this method, and would take any sequence of examples apart
+    into a list, and a column of a million rows into so many objects."""
+
+    examples: Sequence[Any]
+    batch: Batch
+
+    def pin_memory(self) -> _Judged:
+        return replace(self, batch=self.batch.pin_memory())
+
+
+@dataclass(frozen=True, slots=True)
 class _Failure:
     """An error that a loader process hands over whole, where torch would turn it into a traceback's text."""
 
     error: PlaitError
+
+
+class _Keys(Sequence[Key]):
+    """Keys of a batch's examples, made when they are looked at: one costs 0.8 us, and many processors look at none."""
+
+    def __init__(self, seed: int, epoch: int, indices: Sequence[int]) -> None:
+        self._seed, self._epoch, self._indices = seed, epoch, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return _Keys(self._seed, self._epoch, self._indices[at])
+        return Key(self._seed, self._epoch, self._indices[at])
 
 
 class _Collate(Dataset[Any]):
@@ -187,13 +216,13 @@ class _Collate(Dataset[Any]):
     def __getitem__(self, plan: Plan) -> Any:
         try:
             examples = examples_at(self._split, plan.indices)
-            keys = [Key(self._seed, plan.epoch, index) for index in plan.indices]
+            keys = _Keys(self._seed, plan.epoch, plan.indices)
             batch = self._processor.collate(examples, keys, training=self._training)
             if plan.borrowed:
-                batch = replace(batch, count=0)
+                batch = replace(batch, count=0, borrowed=True)
         except PlaitError as error:
             return _Failure(error)
-        return (examples, batch) if self._keep_examples else batch
+        return _Judged(examples, batch) if self._keep_examples else batch
 
 
 class _Plans(Sampler[Plan]):

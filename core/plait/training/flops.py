@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -26,20 +26,23 @@ class Arithmetic:
     def __init__(self) -> None:
         self._each: float | None = None  # operations for each element of a batch
 
-    @contextmanager
-    def counting(self, batch: Batch) -> Iterator[None]:
+    def counting(self, batch: Batch) -> AbstractContextManager[None]:
         """Around every forward; the first that has elements is counted."""
-        size = _elements(batch)
-        if self._each is not None or not size:
-            yield
-            return
-        with _Counter() as counter:
-            yield
-        self._each = counter.operations / size
+        return _NOTHING if self._each is not None else self._count(_elements(batch))
 
     def of(self, batch: Batch) -> float:
         """Floating-point operations of the batch's forward and backward; 0 before any was counted."""
         return (self._each or 0.0) * (1 + _BACKWARD) * _elements(batch)
+
+    @contextmanager
+    def _count(self, elements: int) -> Iterator[None]:
+        with _Counter() as counter:
+            yield
+        if elements:
+            self._each = counter.operations / elements
+
+
+_NOTHING = nullcontext()
 
 
 def _elements(batch: Batch) -> int:

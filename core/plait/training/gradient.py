@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,12 +12,13 @@ import torch
 
 from plait.checkpoint import Checkpoint
 from plait.engine.agreement import together
-from plait.engine.base import StepResult
+from plait.engine.base import Engine, StepResult
 from plait.errors import DataError, NonFiniteError
-from plait.model import Batch
+from plait.model import Batch, Output
 from plait.task import Split
 from plait.trainer import Fit, Outcome, StopRequested, Trainer
 from plait.training.batches import Order, loader_processes, training_batches
+from plait.training.crossing import seen_together
 from plait.training.flops import Arithmetic
 from plait.training.optimization import GradientOptions, make_optimizer, schedule, set_learning_rate
 from plait.training.selection import Selection
@@ -97,6 +98,8 @@ class GradientTrainer(Trainer):
         engine.setup(model, optimizer, clip=options.clip, average=options.average)
         at = self._resume(fit)
         events.started(step=at.step, total=total, unit="step")
+        for note in seen_together(model, order, engine):
+            events.warned(note)
         reason = self._evaluate(fit, order, at) if at.step else None  # an evaluation that a stop had cut off
         batches: Iterator[list[Batch]] = training_batches(
             units, model.processor, order, start=at.step,
@@ -104,34 +107,37 @@ class GradientTrainer(Trainer):
         )  # fmt: skip
         engine.train()
         pace, arithmetic = Pace(processes=engine.world_size, peak=engine.peak), Arithmetic()
+        micro_batches, terms = _draw(batches, engine)
         while reason is None and at.step < total:
             begun, seen = time.perf_counter(), at.examples
             factor = schedule(at.step, total=total, steps_per_epoch=order.steps_per_epoch, options=options)
             set_learning_rate(optimizer, options.learning_rate * factor)
-            micro_batches = next(batches)
-            count = sum(batch.count for batch in micro_batches)
-            terms = count if engine.world_size == 1 else float(engine.reduce(float(count)))
-            losses: list[tuple[torch.Tensor, float]] = []
+            parts: list[float] = []
             for batch in micro_batches:
                 with arithmetic.counting(batch):
                     output = engine.forward(engine.move(batch))
                 if output.loss is None:
                     raise RuntimeError(f"{type(model).__name__}.forward gave no loss for a batch of training examples")
-                part = batch.count / max(1, terms)  # of the global batch's mean
-                # an idle rank's batch (borrowed, or without a term) must only keep the parameters in the graph
-                loss = output.loss if batch.count else output.logits.sum() * 0.0
-                engine.backward(loss, scale=part * engine.world_size)  # engines average over ranks
-                losses.append((loss.detach(), part))
+                parts.append(batch.count / max(1, terms()))  # of the global batch's mean
+                loss = output.loss if batch.count else _weightless(output)
+                engine.backward(loss, scale=parts[-1] * engine.world_size)  # engines average over ranks
             result = engine.step()
-            # read after the step, which has waited for the device already
-            self._advance(fit, order, at, sum(float(loss) * part for loss, part in losses), result)
-            operations = sum(arithmetic.of(batch) for batch in micro_batches)
-            pace.add(time.perf_counter() - begun, at.examples - seen, terms, operations)
+            own = sum(loss * part for loss, part in zip(result.losses, parts, strict=True))
+            self._advance(fit, order, at, own, result)
+            done = at.examples - seen, terms(), sum(arithmetic.of(batch) for batch in micro_batches)
+            # one message a step tells this one's loss, the next one's terms, and who asks to stop
+            total_loss = engine.later(own)
+            micro_batches, terms = _draw(batches, engine)
+            asked = fit.stop()
+            if result.applied:
+                at.loss, at.steps = at.loss + total_loss(), at.steps + 1
+            pace.add(time.perf_counter() - begun, *done)
             if at.step % options.log_every == 0 or at.step in (1, total):
                 self._log(fit, order, at, result, options.learning_rate * factor, pace.take())
-            reason = self._evaluate(fit, order, at) or fit.stop()
-            saved = at.selection.judged == at.step  # an evaluation saves
-            if reason is None and not saved and options.save_every and at.step % options.save_every == 0:
+            reason = self._evaluate(fit, order, at) or asked
+            if at.selection.judged == at.step:  # which has taken its time, and saved
+                reason = reason or fit.stop()
+            elif reason is None and options.save_every and at.step % options.save_every == 0:
                 self._save(fit, at)
         if reason in ("time", "signal") and at.selection.judged != at.step:
             self._save(fit, at)
@@ -154,7 +160,8 @@ class GradientTrainer(Trainer):
         )  # fmt: skip
 
     def _advance(self, fit: Fit, order: Order, at: Position, loss: float, result: StepResult) -> None:
-        """Count the step; stop the run after too many that could not be applied."""
+        """Count the step, of which this rank's part of the loss is known; stop the run after too many that could not be
+        applied."""
         start = at.step % order.steps_per_epoch * order.batch_size
         at.examples += min(order.batch_size, order.examples - start)
         at.step += 1
@@ -163,9 +170,6 @@ class GradientTrainer(Trainer):
         else:
             at.skipped += 1
             fit.events.warned(f"step {at.step}: the loss or a gradient is not finite; the step was skipped")
-        if result.applied:
-            at.loss += loss if fit.engine.world_size == 1 else float(fit.engine.reduce(loss))
-            at.steps += 1
         fit.events.stepped(at.step)
         if at.skipped > self.options.max_skipped_steps:
             finite = fit.engine.gather(math.isfinite(loss))
@@ -243,3 +247,18 @@ class GradientTrainer(Trainer):
             return at.step
         fit.engine.load_shards(fit.checkpoints.chosen(best).path)
         return best
+
+
+def _draw(batches: Iterator[list[Batch]], engine: Engine) -> tuple[list[Batch], Callable[[], float]]:
+    """This rank's micro-batches of the next step (none after the last), and how many terms the losses of all ranks'
+    average, for when that is asked for."""
+    micro_batches = next(batches, [])
+    return micro_batches, engine.later(sum(batch.count for batch in micro_batches))
+
+
+def _weightless(output: Output) -> torch.Tensor:
+    """The loss of an idle rank (its batch is borrowed, or without a term): zero, and yet through every layer that other
+    ranks' losses go through, since some wait for all ranks in the backward. A loss without terms may be NaN; then the
+    logits must do."""
+    loss = output.loss
+    return (loss if loss is not None and bool(loss.isfinite()) else output.logits.sum()) * 0.0

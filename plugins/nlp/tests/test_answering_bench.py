@@ -16,7 +16,7 @@ import pytest
 
 import plait
 
-pytestmark = pytest.mark.bench
+pytestmark = pytest.mark.bench(minutes=2)
 
 SMALL: dict[str, Any] = {"name": "transformers/bert", "max_length": 256, "lowercase": True}
 MODELS: dict[str, tuple[Any, dict[str, Any], float]] = {

@@ -18,7 +18,7 @@ from plait.model import Key
 from plait_nlp.language_modelling.model import GptModel, GptOptions
 from plait_nlp.language_modelling.task import CausalLanguageModelling
 
-pytestmark = pytest.mark.bench
+pytestmark = pytest.mark.bench(minutes=7)
 
 NEEDED = 2.6  # bits per character
 SECONDS = 480  # CPU-s of one thread, training alone

@@ -18,7 +18,7 @@ import pytest
 import plait
 from plait.libraries import transformers
 
-pytestmark = pytest.mark.bench
+pytestmark = pytest.mark.bench(minutes=20)
 
 SEEDS = (0, 1, 2)
 SECONDS = 15 * 60  # CPU, of pre-training with its evaluation

@@ -15,7 +15,7 @@ import pytest
 
 from plait.api import train
 
-pytestmark = pytest.mark.bench
+pytestmark = pytest.mark.bench(minutes=3)
 
 NEEDED = {"nlp/linear": 0.815, "nlp/frozen-encoder": 0.80, "nlp/bag-of-embeddings": 0.5, "transformers/bert": 0.5}
 SST2: dict[str, Any] = {"columns": ["text", "label"]}

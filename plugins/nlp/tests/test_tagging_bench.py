@@ -14,7 +14,7 @@ import pytest
 
 import plait
 
-pytestmark = pytest.mark.bench
+pytestmark = pytest.mark.bench(minutes=2)
 
 NEEDED = {"nlp/majority-tag": 0.03, "nlp/bilstm-crf": 0.15}  # the second is to be clearly above the first
 SECONDS = 240  # CPU, of one thread, the evaluations of each epoch included

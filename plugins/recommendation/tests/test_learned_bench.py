@@ -24,7 +24,7 @@ from plait_recommendation.ranking.queries import Queries
 from plait_recommendation.ranking.topk import top_k
 from plait_recommendation.retrieval.neighbours import InvertedLists
 
-pytestmark = pytest.mark.bench
+pytestmark = pytest.mark.bench(minutes=15)
 
 SEEDS = (0, 1, 2)
 RANDOM = {"split": "random", "test_fraction": 0.2, "valid_fraction": 0.1, "split_seed": 42}

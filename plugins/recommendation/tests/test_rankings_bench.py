@@ -33,7 +33,7 @@ from plait_recommendation.ranking.task import RankingTask
 from plait_recommendation.ranking.topk import rank, top_k
 from plait_recommendation.reading import read_interactions
 
-pytestmark = pytest.mark.bench
+pytestmark = pytest.mark.bench(minutes=2)
 ENGINE = LocalEngine(EngineOptions(device="cpu"))
 GRIDS: dict[str, list[tuple[type, Any]]] = {
     "ease": [(Ease, EaseOptions(name="ease", regularization=each)) for each in (200, 400, 800)],

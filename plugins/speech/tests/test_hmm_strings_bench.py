@@ -21,7 +21,7 @@ from plait_speech.hmm.network import HmmNetwork, NetworkOptions
 from plait_speech.recognition.evaluation import TranscriptEvaluator
 from plait_speech.strings import word_strings
 
-pytestmark = pytest.mark.bench
+pytestmark = pytest.mark.bench(minutes=2)
 
 
 def strings(words: list[Utterance], *, count: int, words_each: tuple[int, int], seed: int) -> list[Utterance]:

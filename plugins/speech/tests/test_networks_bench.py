@@ -14,7 +14,7 @@ import pytest
 
 from plait.api import registry, train
 
-pytestmark = pytest.mark.bench
+pytestmark = pytest.mark.bench(minutes=2)
 
 PATTERN = r"(?P<speaker>[^/]+)/(?P<label>\d)_\w+_(?:(?P<test>[0-4])|\d+)\.wav"
 SEEDS = (0, 1, 2)

@@ -18,7 +18,7 @@ from hmm_examples import fsdd
 from plait.api import train
 from plait_speech.audio import Utterance
 
-pytestmark = pytest.mark.bench
+pytestmark = pytest.mark.bench(minutes=7)
 
 CHOICES: list[dict[str, Any]] = [{"mels": mels, "masking": masking} for mels, masking in product((20, 40), (0.0, 0.01))]
 SHARED = {"normalize": "mean", "dropout": 0.4, "label_smoothing": 0.1}

@@ -41,6 +41,8 @@ class Head(ABC):
 
     auto: ClassVar[str]
     """The class of transformers that makes the network: "AutoModelForSequenceClassification"."""
+    compares_examples: ClassVar[bool] = False
+    """As `NeuralModel.compares_examples`."""
 
     def __init__(self, *, problem: Problem, options: TransformersOptions) -> None:
         self.problem = problem
@@ -155,6 +157,12 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 def network_inputs(batch: Batch) -> dict[str, Tensor]:
     """The tensors of a batch that a network takes as they are."""
     return {name: batch.tensors[name] for name in INPUTS if name in batch.tensors}
+
+
+def no_logits(network: Any) -> Tensor:
+    """Logits of an idle process's empty batch, [0, 1]: there is nothing to attend to, but the parameters take part."""
+    total = torch.stack([parameter.sum() for parameter in network.parameters()]).sum()
+    return total * total.new_zeros(0, 1)
 
 
 def head_for(problem: Problem, options: TransformersOptions) -> Head:

@@ -40,6 +40,7 @@ class TransformersModel(NeuralModel):
     def __init__(self, *, options: TransformersOptions, problem: Problem, processor: TextProcessor) -> None:
         super().__init__(options=options, problem=problem, processor=processor)
         self.notes = list(processor.notes)
+        self.compares_examples = self.head.compares_examples
         self.network: Any = self._network()
         if options.lora is not None:
             from plait_nlp.architectures.lora import add_lora

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from plait.errors import RecipeError
 from plait.model import Batch, Key, Output
 from plait.task import Split
-from plait_nlp.architectures.heads import Head, Inputs, network_inputs, pad_rows
+from plait_nlp.architectures.heads import Head, Inputs, network_inputs, no_logits, pad_rows
 from plait_nlp.architectures.tokenizers import TextTokenizer
 from plait_nlp.masked_modelling.packing import Span, Spans, Template, draws_for, hide, pack, rows_of
 from plait_nlp.masked_modelling.passages import Passage
@@ -113,8 +113,8 @@ class HiddenWordsHead(Head):
         )  # fmt: skip
 
     def forward(self, network: Any, batch: Batch) -> Output:
-        if not batch.size:  # the empty batch of an idle rank: the parameters take part
-            return Output(None, sum(parameter.sum() for parameter in network.parameters()) * torch.zeros(0, 1))
+        if not batch.size:
+            return Output(None, no_logits(network))
         masked = batch["masked"]
         with _last_layer_at(network, masked):
             found = network(**network_inputs(batch))

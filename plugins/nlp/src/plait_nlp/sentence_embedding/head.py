@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from plait.model import Batch, Key, Output
 from plait.task import Split
 from plait_nlp.architectures.features import pool
-from plait_nlp.architectures.heads import INPUTS, Head, Inputs, network_inputs
+from plait_nlp.architectures.heads import INPUTS, Head, Inputs, network_inputs, no_logits
 from plait_nlp.architectures.tokenizers import TextTokenizer
 from plait_nlp.examples import TextExample
 from plait_nlp.sentence_embedding.task import Vectors
@@ -23,9 +23,10 @@ _TEMPERATURE = 0.05  # of the softmax over a batch, as SimCSE has it (Gao et al.
 
 class EmbeddingHead(Head):
     """The mean of a text's states, of length one; the loss is the cross-entropy of finding each text's pair among those
-    of its (micro-)batch, and each pair's text (InfoNCE, van den Oord et al. 2018)."""
+    of its (micro-)batch, on all processes, and each pair's text (InfoNCE, van den Oord et al. 2018)."""
 
     auto: ClassVar[str] = "AutoModel"
+    compares_examples: ClassVar[bool] = True
 
     def corpus(self, train: Split) -> Iterable[str]:
         return chain.from_iterable(texts_of(train))
@@ -48,15 +49,16 @@ class EmbeddingHead(Head):
 
     def forward(self, network: Any, batch: Batch) -> Output:
         if not batch.size:
-            zero = sum(parameter.sum() for parameter in network.parameters()) * torch.zeros(0, 1)
-            return Output(None, zero)
+            return Output(None, no_logits(network))
         texts = self._vectors(network, network_inputs(batch))
         if batch.get("pair_input_ids") is None:
             return Output(None, texts)
         own = {name: batch[f"pair_{name}"] for name in INPUTS if f"pair_{name}" in batch.tensors}
         pairs = self._vectors(network, own)
-        scores, target = texts @ pairs.T / _TEMPERATURE, torch.arange(batch.size, device=texts.device)
-        loss = (F.cross_entropy(scores, target) + F.cross_entropy(scores.T, target)) / 2
+        (all_texts, first), (all_pairs, _) = batch.across(texts), batch.across(pairs)
+        target = torch.arange(batch.size, device=texts.device) + first
+        by_text, by_pair = texts @ all_pairs.T / _TEMPERATURE, pairs @ all_texts.T / _TEMPERATURE
+        loss = (F.cross_entropy(by_text, target) + F.cross_entropy(by_pair, target)) / 2
         return Output(loss, texts, {"pairs": pairs})
 
     def _vectors(self, network: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -14,7 +14,7 @@ from plait.errors import DataError, did_you_mean
 from plait.evaluation import ClassPrediction
 from plait.model import Batch, Key, Output
 from plait.task import Problem, Split
-from plait_nlp.architectures.heads import Head, Inputs, network_inputs
+from plait_nlp.architectures.heads import Head, Inputs, network_inputs, no_logits
 from plait_nlp.architectures.tokenizers import TextTokenizer
 from plait_nlp.examples import TextExample
 from plait_nlp.text_classification.predictions import LabelSetPrediction, NumberPrediction
@@ -77,9 +77,8 @@ class ClassificationHead(Head):
         return torch.from_numpy(table)
 
     def forward(self, network: Any, batch: Batch) -> Output:
-        if not batch.size:  # the empty batch of an idle rank: nothing to attend to, but the parameters take part
-            logits = sum(parameter.sum() for parameter in network.parameters()) * torch.zeros(0, 1)
-            return Output(None, logits)
+        if not batch.size:
+            return Output(None, no_logits(network))
         logits = network(**network_inputs(batch)).logits.float()
         target = batch.get("target")
         return Output(None if target is None else loss_of(logits, target, self.problem["target"]), logits)

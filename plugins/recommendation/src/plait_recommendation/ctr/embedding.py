@@ -44,6 +44,6 @@ class ColumnEmbedding(nn.Module):
         if self.numbers:
             found.append(vectors[:, single - self.numbers : single] * batch["weights"].unsqueeze(2))
         if kinds:
-            total = vectors[:, single:].reshape(size, kinds, values, -1).sum(dim=2)  # padding is a row of zeros
+            total = vectors[:, single:].unflatten(1, (kinds, values)).sum(dim=2)  # padding is a row of zeros
             found.append(total / (bags > 0).sum(dim=2, keepdim=True).clamp_min(1))
         return torch.cat(found, dim=1)

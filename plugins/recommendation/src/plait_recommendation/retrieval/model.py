@@ -92,11 +92,13 @@ class TwoTower(NeuralModel):
     features), and the cosine says how well they go together.
 
     Fitted by softmax over the items of the batch, each logit corrected by the logarithm of how often its item is in a
-    batch (logQ: Yi et al. 2019, equation 5; frequencies are counted, not estimated on the way). Each micro-batch of
-    each process has its own negatives: nothing is gathered, so that `trainer.micro_batch_size` and `engine.processes`
-    change how many there are, and with them the result. A user whom training has not seen is answered from history
-    and features. It knows the order of a history only by its cut.
+    batch (logQ: Yi et al. 2019, equation 5; frequencies are counted, not estimated on the way): those of all processes,
+    so that their number changes nothing; a `trainer.micro_batch_size` does, since what is accumulated is not compared.
+    A user whom training has not seen is answered from history and features. It knows the order of a history only by its
+    cut.
     """
+
+    compares_examples = True
 
     Options: ClassVar[type[TwoTowerOptions]] = TwoTowerOptions
     ProcessorType = TowerProcessor
@@ -153,9 +155,11 @@ class TwoTower(NeuralModel):
             return Output(who.sum(), who)
         if "like" in batch.tensors:  # a case is judged against the whole catalogue
             return Output(F.cross_entropy(self._similarity(who), wanted), who)
-        logits = who @ self._items(wanted).T / self.options.temperature - self.frequency[wanted]
-        same = (wanted[:, None] == wanted) & ~torch.eye(len(wanted), dtype=torch.bool, device=wanted.device)
-        places = torch.arange(len(wanted), device=wanted.device)
+        items, first = batch.across(self._items(wanted))
+        every, _ = batch.across(wanted)
+        logits = who @ items.T / self.options.temperature - self.frequency[every]
+        places = torch.arange(len(wanted), device=wanted.device) + first
+        same = (wanted[:, None] == every) & (places[:, None] != torch.arange(len(every), device=every.device))
         return Output(F.cross_entropy(logits.float().masked_fill(same, _NEVER), places), who)
 
     def _similarity(self, who: Tensor) -> Tensor:

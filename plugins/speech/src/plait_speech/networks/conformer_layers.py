@@ -6,25 +6,17 @@ import torch
 from torch import Tensor, nn
 
 from plait_speech.networks.encoder import masked
+from plait_speech.networks.layout import FrameNorm
 
 
-class FrameBatchNorm(nn.BatchNorm1d):
-    """Batch normalisation over the frames that are speech, [batch, channels, frames]; padding neither counts nor
-    changes. A single frame has no variance, and is normalised as in evaluation."""
-
-    def forward_frames(self, values: Tensor, there: Tensor) -> Tensor:
-        """Values and whether each frame is speech, bool [batch, frames], to the like."""
-        frames = values.transpose(1, 2)
-        spoken = frames[there]
-        if self.training and len(spoken) < 2:
-            spoken = nn.functional.batch_norm(
-                spoken, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-            )
-        else:
-            spoken = super().forward(spoken)
-        result = torch.zeros_like(frames, dtype=spoken.dtype)
-        result[there] = spoken
-        return result.transpose(1, 2)
+def normalised(norm: FrameNorm, values: Tensor, there: Tensor) -> Tensor:
+    """Values, [batch, channels, frames], normalised over the frames that are speech, bool [batch, frames]; padding
+    neither counts nor changes from zero."""
+    frames = values.transpose(1, 2)
+    spoken = norm(frames[there])
+    result = torch.zeros_like(frames, dtype=spoken.dtype)
+    result[there] = spoken
+    return result.transpose(1, 2)
 
 
 class ConvolutionModule(nn.Module):
@@ -38,7 +30,7 @@ class ConvolutionModule(nn.Module):
             nn.Conv1d(width, 2 * width, 1),
             nn.GLU(dim=1),
             nn.Conv1d(width, width, kernel, padding=(kernel - 1) // 2, groups=width),
-            FrameBatchNorm(width),
+            FrameNorm(width),
             nn.SiLU(),
             nn.Conv1d(width, width, 1),
             nn.Dropout(dropout),
@@ -49,8 +41,8 @@ class ConvolutionModule(nn.Module):
         values = self.layer_norm(frames).transpose(1, 2)
         enter, gate, depthwise, norm, swish, leave, dropout = self.sequential
         values = gate(enter(values)) * there[:, None]  # else a neighbour's padding would be heard
-        assert isinstance(norm, FrameBatchNorm)
-        values = swish(norm.forward_frames(depthwise(values), there))
+        assert isinstance(norm, FrameNorm)
+        values = swish(normalised(norm, depthwise(values), there))
         return dropout(leave(values)).transpose(1, 2)  # type: ignore[no-any-return]  # torch does not type calls
 
 
