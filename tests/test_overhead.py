@@ -1,6 +1,6 @@
 """The gates on Plait's own cost: a step may cost five percent more than one of a loop written by hand, and on DeepSpeed
 six percent more than one of bare DeepSpeed at the same stage; the engine may add a quarter of a millisecond, the whole
-trainer three tenths of a step that takes one.
+trainer a third to a step that takes one.
 
 How it is measured is said in `tests/benchmarks/comparison.py`; `make bench` prints the same beside other trainers.
 """
@@ -39,12 +39,12 @@ def test_the_local_engine_adds_a_quarter_of_a_millisecond_at_most(figure: Figure
     assert found.cpu - found.cpu_by_hand <= 0.25e-3, found
 
 
-def test_the_trainer_adds_three_tenths_at_most_to_a_step_of_a_millisecond(figure: Figure) -> None:
-    """It collates from examples, keeps time, writes logs: 0.2 to 0.3 ms on an idle machine, about a fifth."""
+def test_the_trainer_adds_a_third_at_most_to_a_step_of_a_millisecond(figure: Figure) -> None:
+    """It collates from examples, keeps time and writes logs: a fifth to a quarter was measured."""
     found = compare("tests.benchmarks.loops:by_plait", "mlp", rounds=7, steps=200)
     figure("a step of mlp by the trainer over one by hand", f"{1000 * median(found.added):+.2f} ms, {told(found)}")
     assert found.equal
-    assert found.ratio <= 1.3, found
+    assert found.ratio <= 1.35, found
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="DeepSpeed is for Linux")

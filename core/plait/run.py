@@ -202,8 +202,10 @@ def record_end(path: Path, error: Exception) -> None:
     with suppress(RunError), locked(path):
         run = Run.open(path)
         if run.info["status"] == "running" or (run.info["status"] == "failed" and isinstance(error, FailedRankError)):
-            status = "interrupted" if isinstance(error, Interrupted) else "failed"
-            run.update(status=status, error=f"{type(error).__name__}: {error}", resume=resume_command(path))
+            if isinstance(error, Interrupted):
+                run.update(status="interrupted", resume=resume_command(path))
+            else:
+                run.update(status="failed", error=f"{type(error).__name__}: {error}", resume=resume_command(path))
 
 
 def resume_command(path: Path) -> str:

@@ -16,7 +16,7 @@ import plait
 from plait.libraries import transformers
 from tests.benchmarks.commands import show
 
-pytestmark = pytest.mark.bench
+pytestmark = pytest.mark.bench(minutes=2)
 
 TEXTS, ROUNDS, BATCH = 2_000, 3, 64
 SIZES: dict[str, dict[str, int]] = {

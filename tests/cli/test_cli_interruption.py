@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,17 @@ def test_a_second_signal_does_not_wait_for_the_import(tmp_path: Path, monkeypatc
     torch_is_imported(tmp_path, monkeypatch, "signal.raise_signal(signal.SIGINT)\n" * 2)
     with Interruption() as interruption, pytest.raises(KeyboardInterrupt):
         importlib.import_module("torch")
+    assert interruption.exit_code == 130
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
+def test_a_signal_that_a_library_swallowed_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plait.cli.interruption._INSIST", 0.05)
+    with Interruption() as interruption:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            threading.Event().wait(20)
     assert interruption.exit_code == 130
 
 

@@ -87,9 +87,9 @@ def test_a_device_that_only_emulates_bfloat16_keeps_float32(monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("name", "teraflops"),
     [
-        ("NVIDIA A100-SXM4-80GB", 312), ("NVIDIA A10", 125), ("NVIDIA A10G", 70), ("NVIDIA L40", 181), ("NVIDIA L4", 121),
-        ("NVIDIA GH200 480GB", 989), ("NVIDIA GB200", 2500), ("Tesla V100-SXM2-16GB", 125), ("NVIDIA RTX A4000", None),
-        ("NVIDIA RTX A1000", None),
+        ("NVIDIA A100-SXM4-80GB", 312), ("NVIDIA A10", 125), ("NVIDIA A10G", 70), ("NVIDIA L40", 181),
+        ("NVIDIA L4", 121), ("NVIDIA GH200 480GB", 989), ("NVIDIA GB200", 2500), ("Tesla V100-SXM2-16GB", 125),
+        ("NVIDIA RTX A4000", None), ("NVIDIA RTX A1000", None),
     ],
 )  # fmt: skip
 def test_a_peak_is_of_the_device_and_of_none_with_a_longer_name(name: str, teraflops: int | None) -> None:

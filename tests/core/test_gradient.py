@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import plait
-from plait.errors import Interrupted, NonFiniteError, RecipeError
+from plait.errors import DataError, Interrupted, NonFiniteError, RecipeError
 from plait.logs import Listeners
 from plait.model import Key
 from plait.training.batches import Order
@@ -230,6 +230,22 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_pa
     run = plait.Run.open(tmp_path / "run")
     assert run.status == "failed"
     assert max(each.name for each in (run.path / "checkpoints").iterdir()) == "step-00000010"
+
+
+def test_an_example_that_cannot_be_read_ends_the_run_after_the_step_before_it_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, collated = PointProcessor.collate, iter(range(100))
+
+    def collate(self: PointProcessor, *given: Any, training: bool) -> Any:
+        if training and next(collated) == 3:
+            raise DataError("broken.jpg cannot be read")
+        return original(self, *given, training=training)
+
+    monkeypatch.setattr(PointProcessor, "collate", collate)
+    with pytest.raises(DataError, match=r"broken\.jpg"):
+        train(tmp_path / "run", save_every=1)
+    assert max(each.name for each in (tmp_path / "run" / "checkpoints").iterdir()) == "step-00000003"
 
 
 def test_skipped_steps_leave_the_weights_and_are_counted_in_a_row(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 import plait
+from plait.engine.agent import _after
 from plait.engine.agreement import agree
 from plait.engine.ending import losses_named
 from plait.engine.launch import JOB, Job, _handing_out
@@ -308,6 +310,20 @@ def test_a_wait_that_takes_long_says_what_for(monkeypatch: pytest.MonkeyPatch) -
     with waiting("not for long"):
         pass
     assert not said.is_set()
+
+
+def test_a_second_ctrl_c_waits_for_no_checkpoint_and_a_second_sigterm_does() -> None:
+    assert _after(signal.SIGINT, signal.SIGINT) == signal.SIGKILL
+    assert _after(signal.SIGTERM, signal.SIGTERM) == signal.SIGTERM  # schedulers send it to the group, and to each
+    assert _after(signal.SIGINT, signal.SIGTERM) == signal.SIGTERM
+    assert _after(signal.SIGKILL, signal.SIGTERM) == signal.SIGKILL
+
+
+def test_restarts_of_what_plait_did_not_start_are_not_promised(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert fit(tmp_path / "run", processes=1, epochs=1, engine={"max_restarts": 2}).status == "finished"
+    assert "engine.max_restarts: only processes that Plait starts itself" in caplog.text
 
 
 def test_a_collective_that_lost_its_peer_says_so() -> None:

@@ -99,7 +99,7 @@ def test_a_cut_wire_ends_both_hosts_and_a_mended_one_goes_on(wire: None, tmp_pat
         whom = (f"({other}) was not heard of for 20 s", f"{other}:29477, the first of engine.hosts, did not answer")
         assert any(each in said for each in whom), cut
     assert took < 90, took  # the timeout and the ends of processes on a busy machine; TCP alone gives up after 900 s
-    figure("a cut wire between two hosts, engine.timeout=20", f"both ended {took:.1f} s after it, with what was lost")
+    figure("a cut wire between two hosts, engine.timeout=20", f"both ended {took:.1f} s later, and said why")
     assert plait.Run.open(out).status == "failed"
     assert ip("-n", NAMES[0], "link", "set", "plait0", "up")
     mended = ended(start(out, resume=True))

@@ -33,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Two waiting OpenMP threads that spin take the cores from those that work: 3 to 16 times the time of small batches
     # on a shared machine. It must be set before torch loads, and only a program's own start may decide it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # torch says what it raises once more before, with 20 lines of C++ frames each time
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     with Output(machine=_wants_json(words)) as output, Interruption() as interruption:
         session = Session(output)
         session.forbid_hub()

@@ -15,6 +15,7 @@ _FRAGILE = {"numpy", "pyarrow", "torch"}
 module there by half (numpy)."""
 _PATIENCE = 10.0  # seconds for such an import to come to its end; torch's takes two, more on a busy machine
 _AGAIN = 0.05  # seconds
+_INSIST = 3.0  # seconds until a command that still runs is told again: some library swallowed it
 
 
 class Interruption:
@@ -57,11 +58,17 @@ class Interruption:
             self._since = time.monotonic() if self.received is None else float("-inf")
         self._retrying, self.received = False, number
         if _in_fragile_import(frame) and time.monotonic() - self._since < _PATIENCE:
-            self._retry = threading.Timer(_AGAIN, self._send_again, (signal.Signals(number),))
-            self._retry.daemon = True
-            self._retry.start()
+            self._later(_AGAIN, number)
             return
+        self._later(_INSIST, number)
         raise KeyboardInterrupt
+
+    def _later(self, seconds: float, number: int) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+        self._retry = threading.Timer(seconds, self._send_again, (signal.Signals(number),))
+        self._retry.daemon = True
+        self._retry.start()
 
     def _send_again(self, number: signal.Signals) -> None:
         self._retrying = True

@@ -91,6 +91,15 @@ def run_agent(place: Place, options: EngineOptions, path: Path) -> None:
             with waiting(f"waiting for the other hosts of {place.hosts} at {place.endpoint}: {patience}"):
                 super()._rendezvous(worker_group)
 
+        def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
+            # a Ctrl-C waits until a worker can take it: in its first imports it would print a traceback
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                started: dict[int, Any] = super()._start_workers(worker_group)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            return started
+
         def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: int = 30) -> None:
             second = None
             while True:
@@ -120,11 +129,14 @@ def run_agent(place: Place, options: EngineOptions, path: Path) -> None:
         )  # fmt: skip
         try:
             with waiting(f"waiting for {place.endpoint}, the first of engine.hosts, to answer: {patience}"):
-                rendezvous = get_rendezvous_handler(parameters)
-        except RendezvousConnectionError as error:
+                # a stranger on that port may take the connection, and never answer
+                rendezvous = within(options.timeout + 5, lambda: get_rendezvous_handler(parameters), "it says nothing")
+        except (RendezvousConnectionError, LostRankError) as error:
+            said = str(error.__cause__ or error).partition("\n")[0]
+            elsewhere = "start the same command on it, and see that this host reaches that port"
             raise EngineError(
-                f"{place.endpoint}, the first of engine.hosts, does not answer: {error}",
-                hint="start the same command on it, and see that this host reaches that port",
+                f"{place.endpoint}, the first of engine.hosts, does not answer: {said}",
+                hint=elsewhere if place.answers is False else f"{elsewhere}; or another program holds it: name:port",
             ) from error
         unanswered = f"{place.endpoint}, the first of engine.hosts, did not answer for {options.timeout:g} s"
         if place.hosts > 1:
@@ -161,8 +173,11 @@ def run_agent(place: Place, options: EngineOptions, path: Path) -> None:
 
 
 def _after(first: signal.Signals, second: signal.Signals) -> signal.Signals:
-    """What workers are sent when a second signal comes while they end: a second Ctrl-C is for somebody who will not wait
-    for a checkpoint. A scheduler may well send its SIGTERM twice, to the group and to each process."""
+    """What workers are sent when a second signal comes while they end.
+
+    A second Ctrl-C is for somebody who will not wait for a checkpoint. A scheduler may well send its SIGTERM twice, to
+    the group and to each process.
+    """
     return signal.SIGKILL if first == signal.SIGKILL or first == second == signal.SIGINT else second
 
 

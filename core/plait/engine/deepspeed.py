@@ -98,6 +98,12 @@ class DeepSpeedEngine:
         self._model, self._optimizer, self._clip = model, optimizer, clip
         stand_in(model)
         self._shapes = {name: tuple(each.shape) for name, each in model.named_parameters()}
+        if self.precision is not torch.float32:
+            # inside DeepSpeed's hooks: with its own autocast, gradients would be reduced in 16 bits, and every later
+            # engine of this process would inherit that. At stage 3 no copies in 16 bits are kept for a second use: they
+            # would be whole weights, of all layers at once.
+            again = torch.autocast(self.device.type, dtype=self.precision, cache_enabled=not self.sharded)
+            model.__dict__["forward"] = again(model.forward)
         if optimizer is None:
             self._place_all(model, sharded=False)
             self._engine = None
@@ -107,12 +113,6 @@ class DeepSpeedEngine:
             share_batch_norm(model, self._group.peers, compiled=self.options.compile)
         if self.options.activation_checkpointing:
             checkpoint_activations(model)
-        if self.precision is not torch.float32:
-            # inside DeepSpeed's hooks: with its own autocast, gradients would be reduced in 16 bits, and every later
-            # engine of this process would inherit that. At stage 3 no copies in 16 bits are kept for a second use: they
-            # would be whole weights, of all layers at once.
-            again = torch.autocast(self.device.type, dtype=self.precision, cache_enabled=not self.sharded)
-            model.__dict__["forward"] = again(model.forward)
         if self.precision is torch.float16:
             self._scaler = LossScale()
         fuse(optimizer, self.device, self.options.fused)

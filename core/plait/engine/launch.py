@@ -194,8 +194,8 @@ def _environment(place: Place, job: str) -> Iterator[None]:
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, _cores() // place.processes))),
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
-        # its warnings of a connection that is tried again are 20 lines of C++ frames each
-        "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR"),
+        # a rank's log has room for torch's errors, but not for 20 lines of C++ frames whenever it tries again
+        "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR").replace("FATAL", "ERROR"),
     }
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)

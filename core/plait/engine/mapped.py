@@ -2,8 +2,8 @@
 
 DeepSpeed's own swapping (its async_io kernel, 0.19.8) is not used: it is compiled for minutes, asks for libaio and for
 locked memory (an ordinary user's 8 MiB end the process), works at ZeRO 3 alone, and takes a write that failed for one
-that is done: of 8 MiB on a full disk it writes 2 and goes on. A mapped file is a tensor like any other. The system
-writes its pages to the disk where memory is short, and reads them when they are touched.
+that is done: of 8 MiB, where a file may have 2, it writes 2 and goes on. A mapped file is a tensor like any other. The
+system writes its pages to the disk where memory is short, and reads them when they are touched.
 """
 
 from __future__ import annotations

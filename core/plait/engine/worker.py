@@ -21,6 +21,7 @@ def main() -> int:
     """
     _die_with_launcher()
     signal.signal(signal.SIGINT, _go)  # until the fit saves instead; the launcher has the word
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked by the launcher until here
     from plait.engine.agent import ATTEMPT
     from plait.engine.ending import tell
     from plait.engine.launch import fetch

@@ -53,6 +53,12 @@ def batches(trial: Trial) -> None:
             expected="Batch.size examples, count terms of the loss (0 where empty), and tensors [batch, ...], also for "
             "the empty batch that keeps an idle process in step",
         )
+    answers = model.predict([])
+    require(
+        not len(answers),
+        f"for no examples it predicts {len(answers)} answers",
+        expected="forward and decode take the empty batch of an idle process",
+    )
 
 
 def _equal(one: Batch, other: Batch) -> bool:

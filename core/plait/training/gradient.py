@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -249,11 +249,20 @@ class GradientTrainer(Trainer):
         return best
 
 
-def _draw(batches: Iterator[list[Batch]], engine: Engine) -> tuple[list[Batch], Callable[[], float]]:
+def _draw(batches: Iterator[list[Batch]], engine: Engine) -> tuple[Iterable[Batch], Callable[[], float]]:
     """This rank's micro-batches of the next step (none after the last), and how many terms the losses of all ranks'
-    average, for when that is asked for."""
-    micro_batches = next(batches, [])
+    average, for when that is asked for. What could not be read is an error once it is wanted: the step before is still
+    to be saved."""
+    try:
+        micro_batches = next(batches, [])
+    except Exception as error:
+        return _unreadable(error), engine.later(0)
     return micro_batches, engine.later(sum(batch.count for batch in micro_batches))
+
+
+def _unreadable(error: Exception) -> Iterator[Batch]:
+    raise error
+    yield
 
 
 def _weightless(output: Output) -> torch.Tensor:

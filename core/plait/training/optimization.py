@@ -39,7 +39,7 @@ class GradientOptions(TrainerOptions):
     """Examples of one optimizer step, over all processes and micro-batches (the global batch)."""
     micro_batch_size: int | None = Field(default=None, ge=1, json_schema_extra=RESUME)
     """Examples of one forward on one process; smaller ones are accumulated, which changes nothing but rounding,
-    except where a layer looks across examples (batch norm). None: the process's whole share."""
+    except where a layer (batch norm) or the loss looks across examples. None: the process's whole share."""
     evaluation_batch_size: int | None = Field(default=None, ge=1, json_schema_extra=RESUME)
     """Examples of one forward when evaluating; None: twice the training forward's."""
     optimizer: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"

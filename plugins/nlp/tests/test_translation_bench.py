@@ -16,7 +16,7 @@ import pytest
 
 from plait.api import train
 
-pytestmark = pytest.mark.bench(minutes=10)
+pytestmark = pytest.mark.bench(minutes=8)
 
 ENGINE: dict[str, Any] = {"threads": 1, "precision": "bf16"}
 

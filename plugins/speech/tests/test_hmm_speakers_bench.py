@@ -19,7 +19,7 @@ from hmm_examples import fsdd, train_hmm
 from plait_speech.audio import Utterance
 from plait_speech.hmm.models import GmmHmm, GmmHmmOptions
 
-pytestmark = pytest.mark.bench
+pytestmark = pytest.mark.bench(minutes=2)
 
 CHOICES: list[dict[str, Any]] = [
     {"mixtures": mixtures, "coefficients": coefficients, "warps": warps}
