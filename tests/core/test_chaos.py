@@ -166,11 +166,12 @@ def test_sigterm_then_three_kills_end_bit_equal(straight: tuple[plait.Run, float
     assert process.wait(timeout=240) == 143, out.with_suffix(".stderr").read_text()
     assert plait.Run.open(out).status == "interrupted"
     killed: list[Kill] = []
-    while len(killed) < 3:  # a fast machine may end a fit before its kills have all come; the next one starts anew
-        run, these = chaos(out, kills=3 - len(killed), lasts=lasts, seed=len(killed))
+    number = 0
+    while len(killed) < 3:  # a fit may end before its kills have all come; the next one starts anew
+        run, these = chaos(out, kills=3 - len(killed), lasts=lasts, seed=number)
         assert_equal(run, undisturbed)
         killed += these
-        out = out.with_name(f"{out.name}-again")
+        out, number = tmp_path / f"run-{number}", number + 1
 
 
 @pytest.mark.slow
