@@ -15,8 +15,7 @@ def seen_together(model: NeuralModel, order: Order, engine: Engine) -> Iterator[
     share = -(-order.batch_size // order.world_size)
     micro = min(order.micro_batch_size or share, share)
     joined = min(order.batch_size, micro * order.world_size)
-    norms = len(batch_norms(model))
-    if norms:
+    if batch_norms(model):
         apart = order.world_size > 1 and not engine.options.sync_batch_norm
         seen = micro if apart else joined
         if seen < order.batch_size:
@@ -24,8 +23,8 @@ def seen_together(model: NeuralModel, order: Order, engine: Engine) -> Iterator[
             remedies = ["engine.sync_batch_norm=true is for those of all processes"] if apart else []
             remedies += ["trainer.micro_batch_size parts them"] if micro < share else []
             yield (
-                f"{norms} layers of batch norm see the {seen} examples of {whose}, not the {order.batch_size} of the "
-                f"batch ({'; '.join(remedies)})"
+                f"batch norm sees the {seen} examples of {whose}, not the {order.batch_size} of the batch "
+                f"({'; '.join(remedies)})"
             )
     if model.compares_examples and joined < order.batch_size:
         yield (
