@@ -71,12 +71,12 @@ def test_pinning_and_moving_keep_whose_a_batch_is() -> None:
             {},
             1,
             8,
-            ["see the 8 examples of a micro-batch, not the 32", "loss compares the 8 examples"],
+            ["sees the 8 examples of a micro-batch, not the 32", "loss compares the 8 examples"],
         ),
-        ({}, 2, None, ["see the 16 examples of one process's micro-batch, not the 32"]),
+        ({}, 2, None, ["sees the 16 examples of one process's micro-batch, not the 32"]),
         ({"sync_batch_norm": True}, 2, None, []),
-        ({"sync_batch_norm": True}, 2, 4, ["see the 8 examples of a micro-batch", "compares the 8 examples"]),
-        ({}, 3, 40, ["see the 11 examples of one process's"]),
+        ({"sync_batch_norm": True}, 2, 4, ["sees the 8 examples of a micro-batch", "compares the 8 examples"]),
+        ({}, 3, 40, ["sees the 11 examples of one process's"]),
     ],
 )
 def test_what_sees_less_than_a_batch_is_told(
