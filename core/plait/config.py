@@ -246,7 +246,8 @@ class _Tree:
                         elsewhere = [f"{other}.{location[-1]}" for other in keys if location[-1] in keys[other]]
                         details.append(self._unknown(path, known, owner, elsewhere))
                     else:
-                        said = f"{each['msg'].removeprefix('Value error, ')} (got {each['input']!r})"
+                        said = each["msg"].removeprefix("Value error, ")
+                        said += f" (got {each['input']!r})" if location else ""  # else it is the whole block
                         details.append({"path": path, "message": said, "origin": self.origin(path), "owner": owner})
                         if each["type"] in ("tuple_type", "list_type") and isinstance(each["input"], str):
                             details[-1]["hint"] = """write a list as JSON: '["a", "b"]'"""
@@ -256,8 +257,7 @@ class _Tree:
         prefix, _, key = path.rpartition(".")
         better = [_ABBREVIATIONS[key]] if _ABBREVIATIONS.get(key) in known else []
         hint = did_you_mean(key, better or known) if not better else f"did you mean {better[0]!r}?"
-        places = list(elsewhere)
-        if places:
+        if places := list(elsewhere):
             hint = f"did you mean {' or '.join(map(repr, places))}?"
         hint = hint or f"{prefix or 'the recipe'} has {', '.join(sorted(known)) or 'no options'}"
         return {"path": path, "message": f"{owner} has no such option", "hint": hint, "origin": self.origin(path)}
